@@ -1,0 +1,180 @@
+"""The command line: one command per service, no logic."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+from cyclopts import App, Parameter
+from cyclopts.config import Env, Toml
+from rich.console import Console
+
+from streamlstm import __version__
+from streamlstm.errors import SettingsError, StreamlstmError
+from streamlstm.services.settings import InspectSettings, ReplaySettings, ScoreSettings, TrainSettings
+
+PREFIX = "STREAMLSTM_"
+CONFIG = "streamlstm.toml"
+OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA"}
+
+app = App(
+    name="streamlstm",
+    version=__version__,
+    help="""Watch a stream of events and say when a key behaves as it never did.
+
+    Settings come from flags, over environment variables (`STREAMLSTM_<OPTION>`), over the TOML file
+    given by `--config` (or `streamlstm.toml` here; one table per command, one key per option), over
+    the defaults. Unknown keys are refused.
+    """,
+    help_format="markdown",
+)
+schema = App(name="schema", help="Describe a stream: where key, time and features sit.")
+app.command(schema)
+
+
+@schema.command
+def infer(file: Path) -> None:
+    """Draft a stream schema from a file, to standard output. Read it before you use it.
+
+    Example: `streamlstm schema infer history.csv > stream.toml`
+
+    Parameters
+    ----------
+    file
+        CSV or Parquet with a header.
+    """
+    from streamlstm.services.schema_drafter import draft_schema
+
+    print(draft_schema(file))
+
+
+@app.command
+def train(settings: TrainSettings) -> None:
+    """Learn what is normal from a history, and write a model bundle with a report.
+
+    Example: `streamlstm train --stream stream.toml --history history.csv --out model/`
+
+    From a log: `streamlstm train --stream stream.toml --log sqlite:///sensors.db --topic events`
+
+    On several processes: `torchrun --nproc-per-node 2 -m streamlstm train --stream …`
+    """
+    from streamlstm.services.trainer import run
+
+    run(settings)
+
+
+@app.command
+def replay(file: Path, *, settings: ReplaySettings) -> None:
+    """Write a file's events to a topic, at the pace of their own time.
+
+    Example: `streamlstm replay live.csv --stream stream.toml --log sqlite:///sensors.db --speed 60`
+
+    Parameters
+    ----------
+    file
+        CSV, Parquet or JSON lines.
+    """
+    from streamlstm.services.replayer import replay as run
+
+    written = run(file, settings)
+    structlog.get_logger().info("replayed", file=str(file), topic=settings.topic, events=written)
+
+
+@app.command
+def score(file: Path | None = None, *, settings: ScoreSettings = ScoreSettings()) -> None:
+    """Score a topic without end, or a file once.
+
+    A topic: `streamlstm score --log sqlite:///sensors.db --topic events --model model/`
+
+    A file: `streamlstm score live.csv --model model/ > scores.csv` (`-` is standard input, as CSV)
+
+    Stop with Ctrl-C or SIGTERM, or kill it: started again, it goes on where it was, and every event
+    has exactly one score.
+
+    Parameters
+    ----------
+    file
+        CSV, Parquet or JSON lines to score once, instead of a topic.
+    """
+    from streamlstm.services.scorer import score_file, score_topic
+
+    if (file is None) == (settings.log is None):
+        raise SettingsError("give either a FILE to score once, or --log URL to score a topic")
+    if file is None:
+        score_topic(settings)
+    else:
+        score_file(file, settings, sys.stdout)
+
+
+@app.command
+def inspect(target: str, *, settings: InspectSettings = InspectSettings()) -> None:
+    """Show what a bundle, a topic or a key holds.
+
+    Examples: `streamlstm inspect model/`; `streamlstm inspect events.alerts --log sqlite:///sensors.db`;
+    `streamlstm inspect pump-7 --log sqlite:///sensors.db --model model/`
+
+    Parameters
+    ----------
+    target
+        A bundle's directory, a topic, or a key.
+    """
+    from streamlstm.services.inspector import inspect as run
+
+    run(target, settings, Console())
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(env_var="STREAMLSTM_CONFIG")] = None,
+) -> None:
+    """Read the settings file, then run the command.
+
+    Parameters
+    ----------
+    config
+        Settings file (TOML); `streamlstm.toml` in this directory unless given.
+    """
+    app.config = (Env(PREFIX, command=False), Toml(config or CONFIG, must_exist=config is not None))
+    app(tokens)
+
+
+def main() -> None:
+    """Run the command line; a known error ends it with one sentence and exit status 1."""
+    _log_to_stderr()
+    try:
+        _refuse_unknown_variables()
+        app.meta()
+    except StreamlstmError as error:
+        Console(stderr=True, highlight=False).print("error:", str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def option_names() -> set[str]:
+    """Return the names of all options of all commands, as in a TOML file."""
+    settings = (TrainSettings, ScoreSettings, ReplaySettings, InspectSettings)
+    return {name for kind in settings for name in kind.__dataclass_fields__}
+
+
+def _refuse_unknown_variables() -> None:
+    known = {PREFIX + name.upper() for name in option_names()} | OTHER_VARIABLES
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise SettingsError(f"unknown environment variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,298 @@
+"""The numeric walk of a poll: each event advances its key's row, and leaves its results.
+
+Events are taken one by one, in log order, in compiled code; several events of one key in a poll need
+no special care, and no event's result depends on the others of its batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.alert import (
+    NOTHING,
+    OPEN,
+    RESOLVED,
+    EpisodeParameters,
+    advance_episode,
+    may_learn,
+)
+from streamlstm.core.channels import observe_channels
+from streamlstm.core.channels.seen import Seen
+from streamlstm.core.compiled import compiled
+from streamlstm.core.feature import FeatureParameters, write_inputs
+from streamlstm.core.forecast import slot, write_errors, write_forecasts
+from streamlstm.core.model import Model
+from streamlstm.core.score import SETTLING_EVENTS, ScoreParameters, combine, whiten, write_shares
+from streamlstm.core.state import (
+    EPISODE_EVENTS,
+    EVENTS,
+    LAST_CHECKSUM,
+    LAST_OFFSET,
+    LAST_TIMESTAMP_MS,
+    OPENED_OFFSET,
+    OPENED_TIMESTAMP_MS,
+    PEAK_SCORE,
+    PHASE,
+    SCALER,
+    SCORED,
+    Layout,
+    Rows,
+)
+from streamlstm.core.step import lstm_step
+from streamlstm.core.threshold import TailParameters, learn_tail, score_at, tail_probability
+
+SCORED_EVENT, WARMING_UP, NO_VALUE, LATE, DUPLICATE, OUT_OF_ORDER_OFFSET = 0, 1, 2, 3, 4, 5
+STATUSES = ("scored", "warming_up", "no_value", "late", "duplicate", "offset")
+
+_F = np.float32
+
+
+class Parameters(NamedTuple):
+    """Everything the walk needs and never changes."""
+
+    feature: FeatureParameters
+    model: Model
+    score: ScoreParameters
+    tail: TailParameters
+    episode: EpisodeParameters
+    layout: Layout
+    expire_after_ms: float  # infinite: never
+
+
+class Events(NamedTuple):
+    """The events of a poll as columns, (n, …); ``row`` and ``place`` index rows and watermarks."""
+
+    row: NDArray[np.int64]
+    place: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    timestamp_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+    categories: NDArray[np.int64]
+    checksum: NDArray[np.int64]
+
+
+class Results(NamedTuple):
+    """What each event left behind, as columns (n, …).
+
+    ``score``, ``probability`` and ``threshold`` are NaN unless ``status`` is scored. ``opened_offset``
+    is −1 outside an episode. ``silenced`` says that the row was started anew after a long silence
+    with an episode still open; the episode columns then describe that one. ``location`` and ``scale``
+    (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
+    ``shares`` (n, D) is filled where an alert acts. ``errors`` and ``hidden`` are filled only if given
+    with n rows (calibration).
+    """
+
+    status: NDArray[np.int8]
+    score: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    threshold: NDArray[np.float32]
+    action: NDArray[np.int8]
+    silenced: NDArray[np.bool_]
+    opened_offset: NDArray[np.int64]
+    opened_timestamp_ms: NDArray[np.int64]
+    episode_events: NDArray[np.int64]
+    peak_score: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    surprises: NDArray[np.float32]
+    inputs: NDArray[np.float32]
+    location: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    hidden: NDArray[np.float32]
+
+
+def new_results(events: int, parameters: Parameters, *, trace: bool = False) -> Results:
+    """Return empty results for a number of events; with ``trace``, errors and hidden states too."""
+    values = parameters.score.centre.shape[0] // parameters.model.horizon
+    channels = parameters.score.weights.shape[0]
+    traced = events if trace else 0
+
+    def floats(*shape: int) -> NDArray[np.float32]:
+        return np.full(shape, np.nan, dtype=np.float32)
+
+    return Results(
+        status=np.zeros(events, np.int8),
+        score=floats(events),
+        probability=floats(events),
+        threshold=floats(events),
+        action=np.zeros(events, np.int8),
+        silenced=np.zeros(events, np.bool_),
+        opened_offset=np.full(events, -1, np.int64),
+        opened_timestamp_ms=np.zeros(events, np.int64),
+        episode_events=np.zeros(events, np.int64),
+        peak_score=floats(events),
+        raw=floats(events, channels),
+        surprises=floats(events, channels),
+        inputs=floats(events, values),
+        location=floats(events, values),
+        scale=floats(events, values),
+        shares=floats(events, values),
+        errors=floats(traced, parameters.score.centre.shape[0]),
+        hidden=floats(traced, parameters.model.head.shape[0]),
+    )
+
+
+class Scratch(NamedTuple):
+    """Working memory of :func:`advance`, reused from event to event."""
+
+    inputs: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    joined: NDArray[np.float32]
+    gates: NDArray[np.float32]
+    head: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    whitened: NDArray[np.float32]
+
+
+def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
+    """Return working memory for a model whose first layer reads ``input_width`` inputs."""
+    errors = parameters.score.centre.shape[0]
+    model = parameters.model
+    return Scratch(
+        inputs=np.zeros(input_width, np.float32),
+        present=np.zeros(errors // model.horizon, np.bool_),
+        joined=np.zeros(max(matrix.shape[0] for matrix in model.weights), np.float32),
+        gates=np.zeros(model.biases.shape[1], np.float32),
+        head=np.zeros(model.head_bias.shape[0], np.float32),
+        errors=np.zeros(parameters.score.whitening.shape[0], np.float32),
+        whitened=np.zeros(errors, np.float32),
+    )
+
+
+@compiled
+def _admit(integers: NDArray[np.int64], i: int, events: Events, watermark_ms: int, expire_after_ms: float) -> int:
+    """Say whether an event may advance its row: its status, or −1 to start the row anew first."""
+    timestamp_ms = events.timestamp_ms[i]
+    if integers[EVENTS] == 0:
+        return SCORED_EVENT
+    if events.offset[i] <= integers[LAST_OFFSET]:
+        return OUT_OF_ORDER_OFFSET
+    if max(timestamp_ms, watermark_ms) - integers[LAST_TIMESTAMP_MS] > expire_after_ms:
+        return -1
+    if timestamp_ms < integers[LAST_TIMESTAMP_MS]:
+        return LATE
+    if timestamp_ms == integers[LAST_TIMESTAMP_MS] and events.checksum[i] == integers[LAST_CHECKSUM]:
+        return DUPLICATE
+    return SCORED_EVENT
+
+
+@compiled
+def _note_episode(i: int, integers: NDArray[np.int64], peak_score: np.float32, results: Results) -> None:
+    results.opened_offset[i] = integers[OPENED_OFFSET]
+    results.opened_timestamp_ms[i] = integers[OPENED_TIMESTAMP_MS]
+    results.episode_events[i] = integers[EPISODE_EVENTS]
+    results.peak_score[i] = peak_score
+
+
+@compiled
+def _start_anew(
+    i: int, integers: NDArray[np.int64], floats: NDArray[np.float32], parameters: Parameters, results: Results
+) -> None:
+    """Empty a row after a long silence; an episode still open ends here."""
+    if integers[PHASE] == OPEN:
+        results.silenced[i] = True
+        _note_episode(i, integers, floats[parameters.layout.episode + PEAK_SCORE], results)
+    scaler = integers[SCALER]
+    integers[:] = 0
+    integers[SCALER] = scaler
+    floats[:] = _F(0.0)
+    floats[parameters.layout.tail] = parameters.tail.start
+    floats[parameters.layout.tail + 1] = parameters.tail.scale
+
+
+@compiled
+def _write_embeddings(inputs: NDArray[np.float32], categories: NDArray[np.int64], model: Model) -> None:
+    size = model.embeddings.shape[1]
+    start = inputs.shape[0] - categories.shape[0] * size
+    for feature in range(categories.shape[0]):
+        row = model.embedding_start[feature] + categories[feature]
+        inputs[start + feature * size : start + (feature + 1) * size] = model.embeddings[row]
+
+
+@compiled
+def _judge(
+    i: int,
+    integers: NDArray[np.int64],
+    tail: NDArray[np.float32],
+    episode: NDArray[np.float32],
+    parameters: Parameters,
+    results: Results,
+) -> None:
+    """Turn the raw channels of event ``i`` into score, probability and action; then learn."""
+    score = combine(results.surprises[i], results.raw[i], parameters.score)
+    probability = tail_probability(score, tail)
+    results.score[i] = score
+    results.probability[i] = probability
+    results.threshold[i] = score_at(parameters.tail.alarm_rate, tail)
+    action = advance_episode(integers, episode, score, probability, parameters.episode)
+    results.action[i] = action
+    if integers[PHASE] == OPEN or action == RESOLVED:
+        _note_episode(i, integers, episode[PEAK_SCORE], results)
+    if may_learn(integers, probability, parameters.episode):
+        learn_tail(score, tail, parameters.tail)
+
+
+@compiled
+def advance(
+    events: Events, rows: Rows, watermarks: NDArray[np.int64], parameters: Parameters, results: Results, scratch: Scratch
+) -> None:
+    """Advance ``rows`` and ``watermarks`` (ms, per place) by all events, in place, and fill ``results``.
+
+    Score first, then learn: an event meets the forecasts and the threshold made before it; what is
+    late, a duplicate, or out of offset order changes nothing.
+    """
+    feature, model, layout = parameters.feature, parameters.model, parameters.layout
+    values = results.location.shape[1]
+    top = layout.cell - model.head.shape[0]
+    for i in range(events.offset.shape[0]):
+        integers, floats = rows.integers[events.row[i]], rows.floats[events.row[i]]
+        status = _admit(integers, i, events, watermarks[events.place[i]], parameters.expire_after_ms)
+        if status > 0:
+            results.status[i] = status
+            continue
+        if status < 0:
+            _start_anew(i, integers, floats, parameters, results)
+        hidden = floats[layout.hidden : layout.cell]
+        waiting = floats[layout.forecast : layout.channels]
+        event, timestamp_ms = integers[EVENTS], events.timestamp_ms[i]
+        gap_ms = float(timestamp_ms - integers[LAST_TIMESTAMP_MS]) if event > 0 else -1.0
+        write_inputs(
+            scratch.inputs, scratch.present, events.values[i], gap_ms, timestamp_ms, integers[SCALER], feature
+        )
+        _write_embeddings(scratch.inputs, events.categories[i], model)
+        results.inputs[i] = scratch.inputs[:values]
+        judged = event >= max(model.horizon, SETTLING_EVENTS) and scratch.present.any()
+        if judged:
+            start = slot(event, 1, values)
+            results.location[i] = waiting[start : start + values]
+            results.scale[i] = waiting[start + values : start + 2 * values]
+            write_errors(scratch.errors[: scratch.whitened.shape[0]], waiting, event, scratch.inputs, scratch.present, parameters.score.centre)
+        lstm_step(scratch.inputs, hidden, floats[layout.cell : layout.forecast], model, scratch.joined, scratch.gates)
+        write_forecasts(waiting, event, values, hidden[top:], model, scratch.head)
+        integers[EVENTS] += 1
+        integers[LAST_TIMESTAMP_MS] = timestamp_ms
+        integers[LAST_OFFSET] = events.offset[i]
+        integers[LAST_CHECKSUM] = events.checksum[i]
+        watermarks[events.place[i]] = max(watermarks[events.place[i]], timestamp_ms)
+        if results.hidden.shape[0] > 0:
+            results.hidden[i] = hidden[top:]
+        if not judged:
+            results.status[i] = WARMING_UP if event < parameters.score.warmup_events else NO_VALUE
+            continue
+        if results.errors.shape[0] > 0:
+            results.errors[i] = scratch.errors[: scratch.whitened.shape[0]]
+        distance = whiten(scratch.whitened, scratch.errors, scratch.present, parameters.score.whitening)
+        integers[SCORED] += 1
+        newness = _F(1.0) / _F(min(integers[SCORED], parameters.score.period))
+        seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness)
+        observe_channels(results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted)
+        if event < parameters.score.warmup_events:
+            results.status[i] = WARMING_UP
+            continue
+        _judge(i, integers, floats[layout.tail : layout.episode], floats[layout.episode :], parameters, results)
+        if results.action[i] != NOTHING:
+            write_shares(results.shares[i], scratch.errors, scratch.whitened, parameters.score.whitening)

@@ -1,0 +1,124 @@
+"""Threshold → alert: an alert is an episode, opened, updated and resolved, not a flagged event.
+
+Hysteresis: an episode opens when the tail probability reaches the alarm rate, and counts an event as
+calm only above ten times that rate. Cool-down: after it is resolved, only a score above its peak
+opens a new one for a while. Guard: while an episode is open the threshold learns nothing, so that it
+does not learn the fault; but only for ``hold_events``: if the world really changed, the threshold then
+follows it, says so in an update, and the episode is resolved as ``adapted``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.compiled import compiled
+from streamlstm.core.state import (
+    CALM_EVENTS,
+    COOLDOWN_EVENTS,
+    EPISODE_EVENTS,
+    LAST_OFFSET,
+    LAST_TIMESTAMP_MS,
+    OPENED_OFFSET,
+    OPENED_TIMESTAMP_MS,
+    PEAK_SCORE,
+    PHASE,
+    REPORTED_SCORE,
+)
+from streamlstm.core.threshold import TAIL_PROBABILITY
+
+CLOSED, OPEN, COOLING = 0, 1, 2  # phases
+NOTHING, OPENED, UPDATED, RESOLVED = 0, 1, 2, 3  # actions
+ACTIONS = ("nothing", "opened", "updated", "resolved")
+
+CALM_FACTOR = 10.0  # an event is calm above this many times the alarm rate: one decade of hysteresis
+WORSE_BY = 1.0  # decades by which the score must exceed the last reported one for an update
+
+
+class EpisodeParameters(NamedTuple):
+    """``alarm_rate``: tail probability at which an episode opens. ``resolve_after_events``: calm events
+    in a row that end it. ``cooldown_events``: after which any flagged event opens a new one.
+    ``hold_events``: how long an episode keeps the threshold from learning."""
+
+    alarm_rate: np.float32
+    resolve_after_events: int
+    cooldown_events: int
+    hold_events: int
+
+
+def alert_id(topic: str, partition: int, opened_offset: int) -> str:
+    """Return the episode's id: where the event that opened it stands.
+
+    >>> alert_id("events", 3, 1042)
+    'events:3:1042'
+    """
+    return f"{topic}:{partition}:{opened_offset}"
+
+
+@compiled
+def _open(integers: NDArray[np.int64], episode: NDArray[np.float32], score: np.float32) -> int:
+    integers[PHASE] = OPEN
+    integers[OPENED_OFFSET] = integers[LAST_OFFSET]
+    integers[OPENED_TIMESTAMP_MS] = integers[LAST_TIMESTAMP_MS]
+    integers[EPISODE_EVENTS] = 1
+    integers[CALM_EVENTS] = 0
+    episode[PEAK_SCORE] = score
+    episode[REPORTED_SCORE] = score
+    return OPENED
+
+
+@compiled
+def _continue(
+    integers: NDArray[np.int64],
+    episode: NDArray[np.float32],
+    score: np.float32,
+    probability: np.float32,
+    parameters: EpisodeParameters,
+) -> int:
+    calm = probability > min(parameters.alarm_rate * np.float32(CALM_FACTOR), np.float32(TAIL_PROBABILITY))
+    integers[EPISODE_EVENTS] += 1
+    integers[CALM_EVENTS] = integers[CALM_EVENTS] + 1 if calm else 0
+    episode[PEAK_SCORE] = max(episode[PEAK_SCORE], score)
+    if integers[CALM_EVENTS] >= parameters.resolve_after_events:
+        integers[PHASE] = COOLING
+        integers[COOLDOWN_EVENTS] = parameters.cooldown_events
+        return RESOLVED
+    worse = score >= episode[REPORTED_SCORE] + np.float32(WORSE_BY)
+    if worse or integers[EPISODE_EVENTS] == parameters.hold_events + 1:
+        episode[REPORTED_SCORE] = max(episode[REPORTED_SCORE], score)
+        return UPDATED
+    return NOTHING
+
+
+@compiled
+def advance_episode(
+    integers: NDArray[np.int64],
+    episode: NDArray[np.float32],
+    score: np.float32,
+    probability: np.float32,
+    parameters: EpisodeParameters,
+) -> int:
+    """Advance a row's episode by one scored event, in place, and return the action.
+
+    ``integers`` already holds this event's offset and timestamp.
+    """
+    if integers[PHASE] == OPEN:
+        return _continue(integers, episode, score, probability, parameters)
+    flagged = probability <= parameters.alarm_rate
+    if integers[PHASE] == COOLING:
+        integers[COOLDOWN_EVENTS] -= 1
+        if integers[COOLDOWN_EVENTS] <= 0:
+            integers[PHASE] = CLOSED
+        elif score <= episode[PEAK_SCORE]:
+            return NOTHING
+    return _open(integers, episode, score) if flagged else NOTHING
+
+
+@compiled
+def may_learn(integers: NDArray[np.int64], probability: np.float32, parameters: EpisodeParameters) -> bool:
+    """Return whether the threshold may learn from the event just scored (see the module's guard)."""
+    if integers[PHASE] == OPEN:
+        return bool(integers[EPISODE_EVENTS] > parameters.hold_events)
+    return bool(probability > parameters.alarm_rate)

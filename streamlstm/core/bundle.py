@@ -1,0 +1,330 @@
+"""A model bundle: everything that turns the events of one stream into scores, and nothing else.
+
+It is plain data and named arrays, so that it can be stored without pickle; reading and writing files
+is ``streamlstm.adapters.bundle_files``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.advance import Parameters
+from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.channels import NAMES, WEIGHTS, Fitted, novelty
+from streamlstm.core.feature import FeatureParameters, input_width
+from streamlstm.core.model import Architecture, Model
+from streamlstm.core.schema import StreamSchema
+from streamlstm.core.score import ScoreParameters
+from streamlstm.core.state import layout_of
+from streamlstm.core.threshold import tail_parameters
+from streamlstm.errors import BundleError
+
+FORMAT = "streamlstm-bundle"
+VERSION = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When episodes open and close; see :mod:`streamlstm.core.alert`.
+
+    ``alarm_rate``: the share of a key's events that may be flagged, between 0 and .05.
+    """
+
+    alarm_rate: float = 1e-3
+    resolve_after_events: int = 8
+    cooldown_events: int = 16
+    hold_events: int = 512
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was fitted on held-out data beside the arrays.
+
+    ``tail_start`` and ``tail_scale``: the tail of the score that a new key begins with.
+    """
+
+    period: int
+    warmup_events: int
+    tail_start: float
+    tail_scale: float
+
+
+class Bundle(msgspec.Struct, frozen=True, dict=True):
+    """A trained and calibrated detector for one stream.
+
+    ``scaler_of`` maps a key to its row of ``feature.mean`` where keys differ in level; a key that is
+    not in it uses row 0. ``vocabularies``: per categorical feature, category to id (2 and up).
+    ``band`` (D,) float32: half-width of the 99 % band in forecast scales. ``report`` is for people.
+    """
+
+    schema: StreamSchema
+    architecture: Architecture
+    feature: FeatureParameters
+    scaler_of: dict[str, int]
+    vocabularies: dict[str, dict[str, int]]
+    model: Model
+    score: ScoreParameters
+    band: NDArray[np.float32]
+    calibration: Calibration
+    alerting: Alerting
+    report: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of the bundle but the report, as 64 hexadecimal digits."""
+        cached: str | None = self.__dict__.get("_digest")
+        if cached is None:
+            cached = _digest(*to_parts(self))
+            self.__dict__["_digest"] = cached
+        return cached
+
+    @property
+    def name(self) -> str:
+        """The first 12 digits of the digest; in every score, alert and state."""
+        return self.digest[:12]
+
+    def parameters(self, alerting: Alerting | None = None) -> Parameters:
+        """Return what the numeric walk needs; ``alerting`` replaces the bundle's own."""
+        chosen = alerting or self.alerting
+        expire_after_s = self.schema.expire_after_s
+        return Parameters(
+            feature=self.feature,
+            model=self.model,
+            score=self.score,
+            tail=tail_parameters(self.calibration.tail_start, self.calibration.tail_scale, chosen.alarm_rate),
+            episode=EpisodeParameters(
+                alarm_rate=np.float32(chosen.alarm_rate),
+                resolve_after_events=chosen.resolve_after_events,
+                cooldown_events=chosen.cooldown_events,
+                hold_events=chosen.hold_events,
+            ),
+            layout=layout_of(self.architecture),
+            expire_after_ms=math.inf if expire_after_s is None else expire_after_s * 1000.0,
+        )
+
+
+class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON part of a bundle."""
+
+    format: str
+    version: int
+    schema: dict[str, Any]
+    architecture: Architecture
+    channels: tuple[str, ...]
+    frame_samples: int
+    has_mask: bool
+    has_gap: bool
+    has_calendar: bool
+    typical_gap_ms: float
+    scaler_of: dict[str, int]
+    vocabularies: dict[str, dict[str, int]]
+    calibration: Calibration
+    alerting: Alerting
+    report: dict[str, Any] = {}
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The shapes that a bundle's arrays must have."""
+
+    expected: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+    def check(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise :class:`BundleError` naming the first array that is missing, odd or not finite."""
+        for name, shape in self.expected.items():
+            if name not in arrays:
+                raise BundleError(f"the array {name!r} is missing")
+            found = arrays[name]
+            fits = len(found.shape) == len(shape) and all(
+                want in (None, have) for want, have in zip(shape, found.shape, strict=False)
+            )
+            if not fits:
+                raise BundleError(f"the array {name!r} has shape {found.shape}, expected {shape}")
+            if not np.isfinite(found).all():
+                raise BundleError(f"the array {name!r} holds values that are not finite")
+        extra = set(arrays) - set(self.expected)
+        if extra:
+            raise BundleError(f"unexpected arrays: {', '.join(sorted(extra))}")
+
+
+def _shapes(a: Architecture, channels: int) -> _Shapes:
+    expected: dict[str, tuple[int | None, ...]] = {}
+    for layer in range(a.layers):
+        width = (a.input_width if layer == 0 else a.hidden) + a.hidden
+        expected[f"lstm.{layer}.weights"] = (padded(width), 4 * a.hidden)
+    return _Shapes(
+        expected
+        | {
+            "lstm.biases": (a.layers, 4 * a.hidden),
+            "head.weights": (padded(a.hidden), 2 * a.errors),
+            "head.bias": (2 * a.errors,),
+            "embeddings": (sum(a.vocabularies), a.embedding),
+            "feature.mean": (None, channels),
+            "feature.deviation": (None, channels),
+            "score.centre": (a.errors,),
+            "score.whitening": (padded(a.errors), a.errors),
+            "score.knots": (len(NAMES), None),
+            "score.surprises": (len(NAMES), None),
+            "score.slopes": (len(NAMES),),
+            "novelty.centre": (a.hidden,),
+            "novelty.projection": (None, a.hidden),
+            "novelty.references": (None, None),
+            "band": (a.values,),
+        }
+    )
+
+
+def padded(width: int) -> int:
+    """Return the next multiple of four: :func:`streamlstm.core.step.add_product` takes four rows at a time."""
+    return -(-width // 4) * 4
+
+
+def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
+    """Return the JSON part (without digest) and the named arrays of a bundle."""
+    feature, model, score = bundle.feature, bundle.model, bundle.score
+    head = _Head(
+        format=FORMAT,
+        version=VERSION,
+        schema=bundle.schema.to_dict(),
+        architecture=bundle.architecture,
+        channels=NAMES,
+        frame_samples=feature.frame_samples,
+        has_mask=feature.has_mask,
+        has_gap=feature.has_gap,
+        has_calendar=feature.has_calendar,
+        typical_gap_ms=feature.typical_gap_ms,
+        scaler_of=bundle.scaler_of,
+        vocabularies=bundle.vocabularies,
+        calibration=bundle.calibration,
+        alerting=bundle.alerting,
+        report=bundle.report,
+    )
+    arrays: Arrays = {f"lstm.{layer}.weights": matrix for layer, matrix in enumerate(model.weights)}
+    arrays |= {
+        "lstm.biases": model.biases,
+        "head.weights": model.head,
+        "head.bias": model.head_bias,
+        "embeddings": model.embeddings,
+        "feature.mean": feature.mean,
+        "feature.deviation": feature.deviation,
+        "score.centre": score.centre,
+        "score.whitening": score.whitening,
+        "score.knots": score.knots,
+        "score.surprises": score.surprises,
+        "score.slopes": score.slopes,
+        "novelty.centre": score.fitted.novelty.centre,
+        "novelty.projection": score.fitted.novelty.projection,
+        "novelty.references": score.fitted.novelty.references,
+        "band": bundle.band,
+    }
+    data: dict[str, Any] = msgspec.to_builtins(head)
+    return data, arrays
+
+
+def from_parts(data: object, arrays: Arrays) -> Bundle:
+    """Build and check a bundle; raises :class:`BundleError` with the reason if anything is off."""
+    head = _check_head(data)
+    schema = StreamSchema.from_dict(head.schema, "the bundle's schema")
+    a = head.architecture
+    _shapes(a, len(schema.numeric)).check(arrays)
+    width = input_width(schema.values, has_mask=head.has_mask, has_gap=head.has_gap, has_calendar=head.has_calendar)
+    if a.values != schema.values or a.inputs != width or head.frame_samples != schema.frame_samples:
+        raise BundleError("the bundle's architecture does not fit its own schema")
+    if any(row >= len(arrays["feature.mean"]) for row in head.scaler_of.values()):
+        raise BundleError("a key's scaler points outside the array 'feature.mean'")
+    bundle = Bundle(
+        schema=schema,
+        architecture=a,
+        feature=FeatureParameters(
+            mean=arrays["feature.mean"],
+            deviation=arrays["feature.deviation"],
+            frame_samples=head.frame_samples,
+            has_mask=head.has_mask,
+            has_gap=head.has_gap,
+            has_calendar=head.has_calendar,
+            typical_gap_ms=head.typical_gap_ms,
+        ),
+        scaler_of=head.scaler_of,
+        vocabularies=head.vocabularies,
+        model=Model(
+            weights=tuple(arrays[f"lstm.{layer}.weights"] for layer in range(a.layers)),
+            biases=arrays["lstm.biases"],
+            head=arrays["head.weights"],
+            head_bias=arrays["head.bias"],
+            embeddings=arrays["embeddings"],
+            embedding_start=embedding_start(a),
+            horizon=a.horizon,
+        ),
+        score=ScoreParameters(
+            centre=arrays["score.centre"],
+            whitening=arrays["score.whitening"],
+            knots=arrays["score.knots"],
+            surprises=arrays["score.surprises"],
+            slopes=arrays["score.slopes"],
+            weights=channel_weights(),
+            fitted=Fitted(
+                novelty.Fitted(
+                    arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]
+                )
+            ),
+            period=head.calibration.period,
+            warmup_events=head.calibration.warmup_events,
+        ),
+        band=arrays["band"],
+        calibration=head.calibration,
+        alerting=head.alerting,
+        report=head.report,
+    )
+    if head.digest and head.digest != bundle.digest:
+        raise BundleError("the digest does not match the contents: a file was changed or damaged")
+    return bundle
+
+
+def embedding_start(architecture: Architecture) -> NDArray[np.int64]:
+    """Return the first row of each categorical feature in the embedding table."""
+    starts = np.cumsum([0, *architecture.vocabularies])[:-1]
+    return starts.astype(np.int64)
+
+
+def channel_weights() -> NDArray[np.float32]:
+    """Return the channels' weights in the score, summing to one."""
+    weights = np.array(WEIGHTS, dtype=np.float64)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def _check_head(data: object) -> _Head:
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"this is no streamlstm bundle (format {found!r})")
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION:
+        raise BundleError(f"bundle version {version!r}; this release reads version {VERSION}: train again")
+    try:
+        head = msgspec.convert(data, _Head)
+    except msgspec.ValidationError as error:
+        raise BundleError(str(error)) from error
+    if head.channels != NAMES:
+        raise BundleError(f"calibrated for channels {head.channels}, this release has {NAMES}: train again")
+    a = head.architecture
+    if min(a.values, a.inputs, a.hidden, a.layers, a.horizon, a.embedding, *(a.vocabularies or (1,))) < 1 or a.hidden % 4:
+        raise BundleError("the architecture has a size below one, or a hidden size that is no multiple of four")
+    return head
+
+
+def _digest(data: dict[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    contents = {name: value for name, value in data.items() if name not in ("digest", "report")}
+    digest.update(msgspec.json.encode(contents, order="deterministic"))
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

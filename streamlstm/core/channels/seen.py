@@ -1,0 +1,31 @@
+"""What a channel is shown of one event."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.compiled import compiled
+
+
+class Seen(NamedTuple):
+    """One event, as channels see it.
+
+    ``distance``: squared Mahalanobis length of its forecast errors, per error. ``inputs``: its D
+    squashed values (0 where missing). ``hidden``: the top layer's state after the event, (H,).
+    ``newness``: the weight of this event in a running mean over one natural period of the signal.
+    """
+
+    distance: np.float32
+    inputs: NDArray[np.float32]
+    hidden: NDArray[np.float32]
+    newness: np.float32
+
+
+@compiled
+def running_mean(running: NDArray[np.float32], value: np.float32, newness: np.float32) -> np.float32:
+    """Move a running mean, (1,), towards ``value`` and return it."""
+    running[0] += newness * (value - running[0])
+    return running[0]

@@ -1,0 +1,186 @@
+"""Bytes → events: a whole poll of records becomes columns; what is bad becomes a rejection."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.log import Record
+from streamlstm.core.schema import StreamSchema
+
+MAX_KEY_BYTES = 512
+MAX_RECORD_BYTES = 1 << 20  # Kafka's default max.message.bytes
+EARLIEST_MS = 31_536_000_000  # 1971-01-01: seconds or microseconds read as milliseconds land before it
+LATEST_MS = 32_503_680_000_000  # 3000-01-01: above it, arithmetic on milliseconds has no meaning here
+
+_MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+
+
+class Rejection(NamedTuple):
+    """A record that will not be scored, why (a short code), and what exactly is wrong with it."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """The decoded events of one poll, as columns in the order of the records.
+
+    ``values`` (n, D) float64 with NaN where missing; ``categories`` holds the n tuples of category
+    strings (None where missing); ``checksum`` (n,) int64 tells a repeated payload from a new one;
+    ``record_index`` (n,) points into the poll's records.
+    """
+
+    keys: list[bytes]
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    timestamp_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+    categories: list[tuple[str | None, ...]]
+    checksum: NDArray[np.int64]
+    record_index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class EventDecoder:
+    """Decodes JSON records of one stream. Built once per schema; keeps no state between calls."""
+
+    def __init__(self, schema: StreamSchema) -> None:
+        self._schema = schema
+        self._decode = msgspec.json.Decoder(_event_type(schema)).decode
+
+    def decode(self, records: Sequence[Record]) -> tuple[EventBatch, list[Rejection]]:
+        """Return the good events in order, and a rejection for every other record.
+
+        Nothing is dropped: ``len(batch) + len(rejections) == len(records)``.
+        """
+        rejections: list[Rejection] = []
+        index: list[int] = []
+        keys: list[bytes] = []
+        times: list[int] = []
+        fields: list[tuple[Any, ...]] = []
+        for i, record in enumerate(records):
+            try:
+                key, timestamp_ms, values = self._decode_one(record)
+            except _Bad as bad:
+                rejections.append(Rejection(record, bad.reason, bad.detail))
+                continue
+            index.append(i)
+            keys.append(key)
+            times.append(timestamp_ms)
+            fields.append(values)
+        good = [records[i] for i in index]
+        return (
+            EventBatch(
+                keys=keys,
+                partition=np.array([record.partition for record in good], dtype=np.int64),
+                offset=np.array([record.offset for record in good], dtype=np.int64),
+                timestamp_ms=np.array(times, dtype=np.int64),
+                values=self._value_matrix(fields),
+                categories=[row[len(self._schema.numeric) :] for row in fields],
+                checksum=np.array([zlib.crc32(record.value) for record in good], dtype=np.int64),
+                record_index=np.array(index, dtype=np.int64),
+            ),
+            rejections,
+        )
+
+    def _decode_one(self, record: Record) -> tuple[bytes, int, tuple[Any, ...]]:
+        """Return key, timestamp and the features' fields, or raise :class:`_Bad`."""
+        if len(record.value) > MAX_RECORD_BYTES:
+            raise _Bad("oversized", f"{len(record.value)} bytes; at most {MAX_RECORD_BYTES} are read")
+        try:
+            event = self._decode(record.value)
+        except msgspec.ValidationError as error:
+            raise _Bad("invalid", str(error)) from error
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise _Bad("malformed", str(error)) from error
+        key, time, *values = msgspec.structs.astuple(event)
+        timestamp_ms = self._timestamp_ms(time)
+        ahead_ms = timestamp_ms - record.timestamp_ms
+        if ahead_ms > self._schema.max_ahead_s * 1000:
+            raise _Bad(
+                "future",
+                f"{self._schema.timestamp} lies {ahead_ms / 1000:.0f} s after the log took the record; "
+                f"max_ahead_s is {self._schema.max_ahead_s:g}",
+            )
+        return self._key(key, record), timestamp_ms, tuple(values)
+
+    def _key(self, key: str | int | None, record: Record) -> bytes:
+        key_bytes = (record.key or b"-") if self._schema.key is None else str(key).encode()
+        if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
+            raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
+        return key_bytes
+
+    def _timestamp_ms(self, time: str | float) -> int:
+        field = self._schema.timestamp
+        if isinstance(time, str):
+            try:
+                moment = datetime.fromisoformat(time)
+            except ValueError as error:
+                raise _Bad("invalid", f"{error} - at `$.{field}`") from error
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            timestamp_ms = moment.timestamp() * 1000.0
+        else:
+            timestamp_ms = time * _MS_PER_UNIT[self._schema.timestamp_unit]
+        if not EARLIEST_MS <= timestamp_ms < LATEST_MS:
+            raise _Bad(
+                "timestamp",
+                f"{field}={time!r} is no time between 1971 and 3000 in unit {self._schema.timestamp_unit!r}",
+            )
+        return round(timestamp_ms)
+
+    def _value_matrix(self, fields: list[tuple[Any, ...]]) -> NDArray[np.float64]:
+        channels, frame = len(self._schema.numeric), self._schema.frame_samples
+        if not fields:
+            return np.empty((0, channels * frame))
+        if frame == 1:
+            return np.array([row[:channels] for row in fields], dtype=np.float64)
+        absent = [None] * frame
+        rows = [[cell or absent for cell in row[:channels]] for row in fields]
+        return np.array(rows, dtype=np.float64).reshape(len(fields), channels * frame)
+
+
+class _Bad(Exception):
+    """Why one record is rejected; never leaves this module."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _event_type(schema: StreamSchema) -> type[msgspec.Struct]:
+    """Build the type of one event: key, time, numeric features, categorical features."""
+    time_type = str if schema.timestamp_unit == "iso8601" else float
+    fields: list[Any] = [("key", str | int) if schema.key else ("key", str | int | None, None), ("time", time_type)]
+    names = {"time": schema.timestamp, "key": schema.key or " no key field "}
+    for position, name in enumerate((*schema.numeric, *schema.categorical)):
+        field = f"feature_{position}"
+        names[field] = name
+        optional = schema.features[name].optional
+        kind = _field_type(schema, name)
+        fields.append((field, kind | None, None) if optional else (field, kind))
+    return msgspec.defstruct("Event", fields, rename=names, kw_only=True, gc=False)
+
+
+def _field_type(schema: StreamSchema, name: str) -> Any:
+    feature = schema.features[name]
+    if feature.kind == "categorical":
+        return str | int | bool
+    if schema.frame_samples == 1:
+        return float
+    sample = float | None if feature.optional else float
+    length = schema.frame_samples
+    return Annotated[list[sample], msgspec.Meta(min_length=length, max_length=length)]  # type: ignore[valid-type]

@@ -1,0 +1,136 @@
+"""The port to an event log: records, topics, and the scorer's transaction.
+
+Engines live in ``streamlstm.adapters``; one contract suite runs on each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from streamlstm.core.commit import Commit
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Record(NamedTuple):
+    """One record as the log stores it; nothing decoded.
+
+    ``timestamp_ms`` is the moment at which the log took the record (UTC milliseconds).
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+
+class NewRecord(NamedTuple):
+    """A record on its way into the log; ``partition=None`` lets the log choose by key."""
+
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """What the log knows of a topic: per partition, the first offset kept and the next one."""
+
+    name: str
+    start_offsets: tuple[int, ...]
+    end_offsets: tuple[int, ...]
+    retention_s: float | None = None
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return len(self.end_offsets)
+
+
+class ScorerSession(Protocol):
+    """One scorer's exclusive claim on the partitions of one input topic.
+
+    Used by one thread: ``poll``, ``load_states``, ``commit``, again.
+    """
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Return the next records, in offset order per partition; empty after ``timeout_s``.
+
+        A record is returned again only after :meth:`rewind` or a restart. Raises
+        :class:`~streamlstm.errors.OffsetExpired` when the next offset is gone.
+        """
+        ...
+
+    def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
+        """Return the committed state of those (partition, key) pairs that have one."""
+        ...
+
+    def watermarks(self) -> Mapping[int, int]:
+        """Return, per partition, the largest event timestamp (ms) committed so far."""
+        ...
+
+    def commit(self, commit: Commit) -> None:
+        """Store scores, alerts, dead letters, states and offsets, all or none.
+
+        Raises :class:`~streamlstm.errors.Fenced` if another scorer moved an offset in between,
+        :class:`~streamlstm.errors.LogUnavailable` if nothing could be stored now.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets, after a commit that failed."""
+        ...
+
+    def close(self) -> None:
+        """Give the partitions back."""
+        ...
+
+
+class EventLog(Protocol):
+    """Topics of partitioned, ordered records."""
+
+    def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
+        """Create the topic; a topic that exists with as many partitions is left as it is."""
+        ...
+
+    def topics(self) -> list[TopicInfo]:
+        """Return all topics, by name."""
+        ...
+
+    def topic(self, topic: str) -> TopicInfo:
+        """Return one topic; raises :class:`~streamlstm.errors.TopicMissing`."""
+        ...
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> None:
+        """Append all records, or none; they are durable on return."""
+        ...
+
+    def read(self, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
+        """Return committed records from ``offset`` on, at most ``max_records``, maybe none.
+
+        Raises :class:`~streamlstm.errors.OffsetExpired` if ``offset`` was removed by retention.
+        """
+        ...
+
+    def read_states(
+        self, topic: str, group: str, keys: Iterable[tuple[int, bytes]]
+    ) -> Mapping[tuple[int, bytes], bytes]:
+        """Return the committed state of those (partition, key) pairs that have one; for looking only."""
+        ...
+
+    def open_session(self, topic: str, group: str) -> ScorerSession:
+        """Claim the topic's partitions for scoring under ``group``.
+
+        Raises :class:`~streamlstm.errors.PartitionBusy` if a live process has them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...

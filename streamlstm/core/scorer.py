@@ -1,0 +1,273 @@
+"""The front door of the core: a poll of records in, a commit out; nothing is current until accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.advance import (
+    DUPLICATE,
+    LATE,
+    OUT_OF_ORDER_OFFSET,
+    STATUSES,
+    Events,
+    Results,
+    advance,
+    new_results,
+    new_scratch,
+)
+from streamlstm.core.alert import OPEN
+from streamlstm.core.bundle import Alerting, Bundle
+from streamlstm.core.commit import Commit, Output, StateRow
+from streamlstm.core.event import EventBatch, EventDecoder, Rejection
+from streamlstm.core.evidence import alert_records, score_records
+from streamlstm.core.feature import PADDING_ID, UNKNOWN_ID
+from streamlstm.core.log import Record
+from streamlstm.core.record import AlertRecord, ScoreRecord, encode
+from streamlstm.core.state import (
+    EVENTS,
+    LAST_TIMESTAMP_MS,
+    PHASE,
+    SCALER,
+    Arena,
+    Key,
+    Rows,
+    from_bytes,
+    to_bytes,
+)
+from streamlstm.errors import BundleError, LogError
+
+STATE_VERSION = 1
+DEFAULT_MAX_KEYS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A decoded poll: its events, what was rejected, and the keys it touches, each once."""
+
+    records: Sequence[Record]
+    batch: EventBatch
+    rejections: list[Rejection]
+    keys: list[Key]
+    row: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A scored poll that is not yet current: what to commit, and the rows to accept after it.
+
+    ``scores`` and ``alerts`` are the records before encoding, in the order of the events.
+    """
+
+    poll: Poll
+    results: Results
+    scores: list[ScoreRecord]
+    alerts: list[AlertRecord]
+    rejections: list[Rejection]
+    rows: Rows
+    watermarks: dict[int, int]
+
+
+class Scorer:
+    """Scores polls of one topic, in order, with one bundle.
+
+    Per poll: :meth:`read`, load the states of :meth:`missing` keys from the log, :meth:`score`,
+    :meth:`commit_of`, commit that to the log, and only then :meth:`accept`. Dropping an
+    :class:`Outcome` instead leaves the scorer as it was.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        alerting: Alerting | None = None,
+        max_keys: int = DEFAULT_MAX_KEYS,
+        reset_foreign_states: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self.parameters = bundle.parameters(alerting)
+        self.arena = Arena(self.parameters.layout, max_keys)
+        self.watermarks: dict[int, int] = {}
+        self._decoder = EventDecoder(bundle.schema)
+        self._scratch = new_scratch(self.parameters, bundle.architecture.input_width)
+        self._reset_foreign_states = reset_foreign_states
+        self._state_header = bytes([STATE_VERSION]) + bundle.name.encode()
+        self._fresh_tail = (float(self.parameters.tail.start), float(self.parameters.tail.scale))
+
+    def read(self, records: Sequence[Record]) -> Poll:
+        """Decode a poll. Changes nothing."""
+        batch, rejections = self._decoder.decode(records)
+        row_of: dict[Key, int] = {}
+        pairs = zip(batch.partition.tolist(), batch.keys, strict=True)
+        row = np.array([row_of.setdefault(pair, len(row_of)) for pair in pairs], dtype=np.int64)
+        return Poll(records, batch, rejections, list(row_of), row)
+
+    def missing(self, poll: Poll) -> list[Key]:
+        """Return the keys of a poll whose rows are not in memory, and may be in the log."""
+        return self.arena.missing(poll.keys)
+
+    def score(self, poll: Poll, stored: Mapping[Key, bytes]) -> Outcome:
+        """Advance copies of the poll's rows. Changes nothing that is current.
+
+        ``stored``: committed states of keys that were :meth:`missing`. Raises :class:`BundleError` for
+        a state of another bundle, :class:`LogError` for an offset that does not increase.
+        """
+        rows = self._gather(poll.keys, stored)
+        places, watermarks = self._watermarks(poll.batch.partition)
+        events = Events(
+            row=poll.row,
+            place=np.array([places[p] for p in poll.batch.partition.tolist()], dtype=np.int64),
+            offset=poll.batch.offset,
+            timestamp_ms=poll.batch.timestamp_ms,
+            values=poll.batch.values,
+            categories=self._category_ids(poll.batch.categories),
+            checksum=poll.batch.checksum,
+        )
+        results = new_results(len(poll.batch), self.parameters)
+        advance(events, rows, watermarks, self.parameters, results, self._scratch)
+        topic = poll.records[0].topic if poll.records else ""
+        return Outcome(
+            poll=poll,
+            results=results,
+            scores=score_records(topic, poll.batch, results, self.bundle),
+            alerts=alert_records(topic, poll.batch, results, self.bundle, self.parameters),
+            rejections=sorted(
+                poll.rejections + _late_rejections(poll, results, self.bundle.schema.timestamp),
+                key=lambda rejection: (rejection.record.partition, rejection.record.offset),
+            ),
+            rows=rows,
+            watermarks={partition: int(watermarks[place]) for partition, place in places.items()},
+        )
+
+    def commit_of(self, outcome: Outcome) -> Commit:
+        """Return everything that an outcome must store, encoded. Changes nothing."""
+        partition_of = {p: int(v) for p, v in enumerate(outcome.poll.batch.partition.tolist())}
+        scored = _kept(outcome.results)
+        expire = self.bundle.schema.expire_after_s
+        return Commit(
+            scores=[
+                Output(partition_of[i], outcome.poll.batch.keys[i], encode(record))
+                for i, record in zip(scored, outcome.scores, strict=True)
+            ],
+            alerts=[Output(a.partition, a.key.encode(), encode(a)) for a in outcome.alerts],
+            dead_letters=[_dead_letter(rejection) for rejection in outcome.rejections],
+            states=self._states(outcome),
+            offsets=_offsets(outcome.poll.records),
+            watermarks=outcome.watermarks,
+            expire_before_ms={}
+            if expire is None
+            else {p: watermark - int(expire * 1000) for p, watermark in outcome.watermarks.items()},
+        )
+
+    def accept(self, outcome: Outcome) -> None:
+        """Make an outcome current, after its commit succeeded."""
+        self.arena.put(outcome.poll.keys, outcome.rows)
+        self.watermarks.update(outcome.watermarks)
+
+    def _gather(self, keys: Sequence[Key], stored: Mapping[Key, bytes]) -> Rows:
+        rows = self.arena.gather(keys, self._fresh_tail)
+        for position, key in enumerate(keys):
+            restored = self.read_state(key, stored[key]) if key in stored else None
+            if restored is not None:
+                rows.integers[position] = restored.integers[0]
+                rows.floats[position] = restored.floats[0]
+            if rows.integers[position, EVENTS] == 0:
+                rows.integers[position, SCALER] = self.bundle.scaler_of.get(key[1].decode(), 0)
+        return rows
+
+    def read_state(self, key: Key, data: bytes) -> Rows | None:
+        """Return the row in a committed state; None if it is foreign and such keys start anew."""
+        header = data[: len(self._state_header)]
+        if header != self._state_header:
+            if self._reset_foreign_states:
+                return None
+            raise BundleError(
+                f"key {key[1].decode()!r} of partition {key[0]} has a state of bundle "
+                f"{header[1:].decode(errors='replace')!r}, not of {self.bundle.name!r}: score with that bundle, "
+                "or start its keys anew with --on-model-change reset"
+            )
+        try:
+            return from_bytes(data[len(header) :], self.arena.layout)
+        except ValueError as error:
+            raise LogError(f"key {key[1].decode()!r} of partition {key[0]}: {error}") from error
+
+    def _watermarks(self, partition: NDArray[np.int64]) -> tuple[dict[int, int], NDArray[np.int64]]:
+        places = {int(p): place for place, p in enumerate(np.unique(partition))}
+        return places, np.array([self.watermarks.get(p, 0) for p in places], dtype=np.int64)
+
+    def _category_ids(self, categories: list[tuple[str | None, ...]]) -> NDArray[np.int64]:
+        names = self.bundle.schema.categorical
+        tables = [self.bundle.vocabularies[name] for name in names]
+        ids = [
+            [PADDING_ID if c is None else table.get(str(c), UNKNOWN_ID) for c, table in zip(row, tables, strict=True)]
+            for row in categories
+        ]
+        return np.array(ids, dtype=np.int64).reshape(len(categories), len(names))
+
+    def _states(self, outcome: Outcome) -> dict[Key, StateRow]:
+        rows = outcome.rows
+        return {
+            key: StateRow(self._state_header + data, timestamp_ms, phase == OPEN)
+            for key, data, timestamp_ms, phase, events in zip(
+                outcome.poll.keys,
+                to_bytes(rows),
+                rows.integers[:, LAST_TIMESTAMP_MS].tolist(),
+                rows.integers[:, PHASE].tolist(),
+                rows.integers[:, EVENTS].tolist(),
+                strict=True,
+            )
+            if events > 0
+        }
+
+
+def _kept(results: Results) -> list[int]:
+    """Return the positions of the events that have a score record: all but late ones and duplicates."""
+    return np.flatnonzero((results.status != LATE) & (results.status != DUPLICATE)).tolist()
+
+
+def _late_rejections(poll: Poll, results: Results, field: str) -> list[Rejection]:
+    """Return the rejections that only a key's state can tell; raise if an offset did not increase."""
+    rejections = []
+    for i in np.flatnonzero(results.status > 0).tolist():
+        status = int(results.status[i])
+        record = poll.records[int(poll.batch.record_index[i])]
+        key = poll.batch.keys[i].decode()
+        if status == OUT_OF_ORDER_OFFSET:
+            raise LogError(
+                f"topic {record.topic!r} partition {record.partition}: offset {record.offset} of key {key!r} was "
+                "scored before, but the state says so and the committed offset does not: another program wrote "
+                "to the group's states or offsets, or the topic was deleted and made anew; use a new --group"
+            )
+        if status == LATE:
+            detail = f"{field} lies before the key's last event; events of a key are read in time order"
+            rejections.append(Rejection(record, STATUSES[LATE], detail))
+        elif status == DUPLICATE:
+            detail = f"same key, same {field} and same bytes as the event before"
+            rejections.append(Rejection(record, STATUSES[DUPLICATE], detail))
+    return rejections
+
+
+def _dead_letter(rejection: Rejection) -> Output:
+    """Return the original bytes, with the reason and the place they came from in headers."""
+    record = rejection.record
+    headers = (
+        ("reason", rejection.reason.encode()),
+        ("detail", rejection.detail.encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("timestamp_ms", str(record.timestamp_ms).encode()),
+    )
+    return Output(record.partition, record.key, record.value, headers + record.headers)
+
+
+def _offsets(records: Iterable[Record]) -> dict[int, tuple[int, int]]:
+    """Return, per partition, the first offset of the poll and the one after its last."""
+    offsets: dict[int, tuple[int, int]] = {}
+    for record in records:
+        first, _ = offsets.get(record.partition, (record.offset, 0))
+        offsets[record.partition] = (first, record.offset + 1)
+    return offsets

@@ -1,0 +1,16 @@
+"""Names of the topics that belong to an input topic."""
+
+
+def scores_topic(topic: str) -> str:
+    """Return the topic of score records."""
+    return f"{topic}.scores"
+
+
+def alerts_topic(topic: str) -> str:
+    """Return the topic of alert records."""
+    return f"{topic}.alerts"
+
+
+def dead_letters_topic(topic: str) -> str:
+    """Return the topic of records that could not be scored, as they were."""
+    return f"{topic}.dead-letters"

@@ -1,0 +1,144 @@
+"""The inspector: what a bundle, a topic or a key holds, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streamlstm.adapters.bundle_files import HEAD, read_bundle
+from streamlstm.core.alert import CLOSED, COOLING, OPEN
+from streamlstm.core.bundle import Bundle
+from streamlstm.core.log import EventLog, Record
+from streamlstm.core.scorer import Scorer
+from streamlstm.core.state import (
+    EVENTS,
+    LAST_OFFSET,
+    LAST_TIMESTAMP_MS,
+    OPENED_OFFSET,
+    PHASE,
+    TAIL_SCALE,
+    TAIL_START,
+)
+from streamlstm.core.topic import scores_topic
+from streamlstm.errors import SettingsError, TopicMissing
+from streamlstm.services.log_url import open_log
+from streamlstm.services.settings import InspectSettings
+
+SEARCHED_SCORES = 20_000  # how far back a key's last scores are looked for
+PHASES = {CLOSED: "none", OPEN: "open", COOLING: "cooling down"}
+
+
+def inspect(target: str, settings: InspectSettings, console: Console) -> None:
+    """Describe ``target``: a bundle's directory, a topic of the log, or a key of the input topic."""
+    if (Path(target) / HEAD).is_file():
+        _show_bundle(read_bundle(Path(target)), target, console)
+        return
+    if settings.log is None:
+        raise SettingsError(f"{target} is no bundle directory; for a topic or a key, give --log URL")
+    log = open_log(settings.log)
+    try:
+        if target in {info.name for info in log.topics()}:
+            _show_topic(log, target, settings.records, console)
+        else:
+            _show_key(log, target, settings, console)
+    finally:
+        log.close()
+
+
+def _show_bundle(bundle: Bundle, target: str, console: Console) -> None:
+    a, report = bundle.architecture, bundle.report
+    table = _facts(f"Bundle {target}")
+    table.add_row("digest", bundle.digest)
+    table.add_row("key, time", f"{bundle.schema.key or '(record key)'}, {bundle.schema.timestamp}")
+    for name, feature in bundle.schema.features.items():
+        table.add_row("feature", f"{name}  {feature.kind}  {feature.unit}{'  optional' if feature.optional else ''}")
+    table.add_row("frame", f"{bundle.schema.frame_samples} samples per event")
+    table.add_row("network", f"{a.layers} layer, hidden {a.hidden}, horizon {a.horizon}, {a.input_width} inputs")
+    table.add_row("warm-up", f"{bundle.calibration.warmup_events} events per key")
+    table.add_row("period", f"{bundle.calibration.period} events")
+    for name in bundle.alerting.__struct_fields__:
+        table.add_row(name.replace("_", " "), f"{getattr(bundle.alerting, name):g}")
+    for name, value in report.items():
+        shown = _time(value) if name.endswith("_event_ms") else value
+        table.add_row(name.replace("_", " ").removesuffix(" ms"), str(shown))
+    console.print(table)
+
+
+def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> None:
+    info = log.topic(topic)
+    retention = "for ever" if info.retention_s is None else f"{info.retention_s:g} s"
+    table = Table(title=f"Topic {topic}: {info.partitions} partitions, kept {retention}", title_justify="left")
+    for column in ("partition", "first offset", "next offset", "records"):
+        table.add_column(column, justify="right")
+    for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
+        table.add_row(str(partition), str(start), str(end), str(end - start))
+    console.print(table)
+    for partition in range(info.partitions):
+        for record in log.read(topic, partition, max(info.start_offsets[partition], info.end_offsets[partition] - records), records):
+            console.print(_line(record))
+
+
+def _show_key(log: EventLog, key: str, settings: InspectSettings, console: Console) -> None:
+    try:
+        info = log.topic(settings.topic)
+    except TopicMissing as error:
+        raise SettingsError(f"{key!r} is neither a topic nor a key: {error}") from error
+    pairs = [(partition, key.encode()) for partition in range(info.partitions)]
+    states = log.read_states(settings.topic, settings.group, pairs)
+    if not states:
+        raise SettingsError(
+            f"{key!r} is no topic of {settings.log}, and no key that group {settings.group!r} has scored in topic "
+            f"{settings.topic!r}"
+        )
+    for (partition, _), data in states.items():
+        table = _facts(f"Key {key}, topic {settings.topic}, partition {partition}")
+        table.add_row("state of bundle", data[1:13].decode(errors="replace"))
+        if settings.model is not None:
+            _add_state(table, data, (partition, key.encode()), read_bundle(settings.model))
+        else:
+            table.add_row("state", f"{len(data)} bytes; give --model DIR to read them")
+        console.print(table)
+        for record in list(_scores_of(log, settings.topic, partition, key))[-settings.records :]:
+            console.print(_line(record))
+
+
+def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle) -> None:
+    rows = Scorer(bundle).read_state(key, data)
+    integers, layout = rows.integers[0].tolist(), bundle.parameters().layout
+    tail = rows.floats[0, layout.tail : layout.episode].tolist()
+    table.add_row("events", str(integers[EVENTS]))
+    table.add_row("warm", "yes" if integers[EVENTS] > bundle.calibration.warmup_events else "no")
+    table.add_row("last event", f"{_time(integers[LAST_TIMESTAMP_MS])}, offset {integers[LAST_OFFSET]}")
+    phase = integers[PHASE]
+    table.add_row("alert", PHASES[phase] + (f", opened at offset {integers[OPENED_OFFSET]}" if phase == OPEN else ""))
+    table.add_row("usual score", f"95 % below {tail[TAIL_START]:.3f}, the others {tail[TAIL_SCALE]:.3f} above it on average")
+
+
+def _scores_of(log: EventLog, topic: str, partition: int, key: str) -> Iterator[Record]:
+    info = log.topic(scores_topic(topic))
+    offset = max(info.start_offsets[partition], info.end_offsets[partition] - SEARCHED_SCORES)
+    for record in log.read(scores_topic(topic), partition, offset, SEARCHED_SCORES):
+        if record.key == key.encode():
+            yield record
+
+
+def _facts(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _line(record: Record) -> Text:
+    headers = "".join(f"  {name}={value.decode(errors='replace')}" for name, value in record.headers)
+    value = record.value.decode(errors="replace")
+    return Text(f"{record.partition}:{record.offset}  {_time(record.timestamp_ms)}{headers}  {value[:2000]}")
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

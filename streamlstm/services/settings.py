@@ -1,0 +1,136 @@
+"""The settings of every command: frozen, one field per option, TOML key and environment variable.
+
+The text after a field is its ``--help``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Rate = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=0.05))]
+Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
+Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0))]
+Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainSettings:
+    """Options of ``streamlstm train``."""
+
+    stream: Path
+    "The stream schema (TOML); draft one with `streamlstm schema infer`."
+    out: Path = Path("model")
+    "Directory to write the bundle to; a bundle that is there is replaced."
+    history: tuple[Path, ...] = ()
+    "Files to learn from: CSV, Parquet or JSON lines. Give the option once per file."
+    log: str | None = None
+    "Learn from a log instead of files: sqlite:///FILE."
+    topic: str = "events"
+    "Topic to learn from, with --log."
+    since: str | None = None
+    "With --log: take records the log took at or after this ISO 8601 time."
+    until: str | None = None
+    "With --log: take records the log took before this ISO 8601 time."
+    first_offset: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None
+    "With --log: first offset of each partition."
+    last_offset: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None
+    "With --log: last offset of each partition."
+    hidden: Annotated[int, Parameter(validator=validators.Number(gte=4, modulo=4))] = 48
+    "Size of the hidden state; a multiple of four."
+    layers: Positive = 1
+    "Stacked LSTM layers; one is as good as two on all data measured."
+    dropout: Share = 0.1
+    "Dropout between stacked layers (no effect with one)."
+    horizon: Positive | None = None
+    "Future events forecast at each step; found from the data unless given."
+    period: Positive | None = None
+    "Natural period of the signal in events; found from the data unless given."
+    updates: Positive = 400
+    "Weight updates at most; training stops earlier when the held-out loss no longer falls."
+    lanes: Positive = 32
+    "Pieces of history trained on side by side."
+    alarm_rate: Rate = 1e-3
+    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
+    seed: int = 0
+    "Seed of everything random."
+    device: str = "cpu"
+    "Where to train: cpu, cuda or cuda:N."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Options of ``streamlstm score``."""
+
+    model: Path = Path("model")
+    "The bundle to score with."
+    log: str | None = None
+    "Score a topic of this log without end: sqlite:///FILE. Without it, a file is scored once."
+    topic: str = "events"
+    "The input topic; scores go to TOPIC.scores, alerts to TOPIC.alerts, bad records to TOPIC.dead-letters."
+    group: str = "streamlstm"
+    "Name under which offsets and states are kept; another name starts from the topic's beginning."
+    stream: Path | None = None
+    "Check the bundle against this stream schema before scoring."
+    alarm_rate: Rate | None = None
+    "Share of a key's events that may be flagged; the bundle's unless given."
+    resolve_after_events: Positive | None = None
+    "Calm events in a row that resolve an alert; the bundle's unless given."
+    cooldown_events: Positive | None = None
+    "Events after an alert before a weaker one opens; the bundle's unless given."
+    hold_events: Positive | None = None
+    "Events for which an open alert keeps the threshold from learning; the bundle's unless given."
+    on_model_change: Literal["refuse", "reset"] = "refuse"
+    "What to do with a key whose state another bundle made: stop, or start the key anew."
+    max_keys: Positive = 1_000_000
+    "Keys kept in memory; the least recently seen rest in the log and come back when needed."
+    poll_records: Positive = 5_000
+    "Records taken at once, at most; each poll is one transaction."
+    retention_s: Seconds | None = None
+    "Remove scores, alerts and dead letters after this time; never unless given."
+    give_up_after_s: Seconds = 300.0
+    "Stop when the log has been out of reach for this long."
+    until_end: bool = False
+    "Stop at the end of the topic instead of waiting for more."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReplaySettings:
+    """Options of ``streamlstm replay``."""
+
+    stream: Path
+    "The stream schema of the file."
+    log: str
+    "The log to write to: sqlite:///FILE; it is made if it does not exist."
+    topic: str = "events"
+    "The topic to write to; made if it does not exist."
+    partitions: Positive = 1
+    "Partitions of a topic made here."
+    speed: Factor = 1.0
+    "Event time per wall time: 1 is real time, 60 a minute a second, 0 as fast as possible."
+    retention_s: Seconds | None = None
+    "Remove the topic's records after this time; never unless given."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class InspectSettings:
+    """Options of ``streamlstm inspect``."""
+
+    log: str | None = None
+    "The log to look into, for a topic or a key: sqlite:///FILE."
+    topic: str = "events"
+    "The input topic of a key."
+    group: str = "streamlstm"
+    "The group whose state of a key to show."
+    model: Path | None = None
+    "The bundle whose state layout to read a key's state with."
+    records: Positive = 5
+    "How many of the last records to show."

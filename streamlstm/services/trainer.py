@@ -1,0 +1,184 @@
+"""The trainer: history from files or a topic, to a bundle and its report. One process, or torchrun's."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from streamlstm.adapters.bundle_files import write_bundle
+from streamlstm.adapters.files import read_records
+from streamlstm.core.event import EventBatch, EventDecoder
+from streamlstm.core.log import EventLog, Record
+from streamlstm.core.schema import StreamSchema
+from streamlstm.errors import HistoryError, SettingsError
+from streamlstm.services.log_url import open_log
+from streamlstm.services.settings import TrainSettings
+from streamlstm.training.fit import Progress, World
+from streamlstm.training.history import History, history_of
+from streamlstm.training.report import report_html
+from streamlstm.training.train import Options, Trained, train
+
+READ_RECORDS = 20_000
+
+logger = structlog.get_logger()
+
+
+def run(settings: TrainSettings) -> Trained:
+    """Train and write the bundle; under torchrun, every process trains and the first one writes."""
+    schema = StreamSchema.from_toml(settings.stream.read_text(), str(settings.stream))
+    _check_device(settings.device)
+    history = read_history(settings, schema)
+    options = Options(**{name: getattr(settings, name) for name in Options.__struct_fields__})
+    with _world(options.device) as world, _shown(world) as on_progress:
+        trained = train(history, schema, options, world=world, on_progress=on_progress)
+        if world.rank == 0:
+            write_bundle(trained.bundle, settings.out, report_html(trained))
+            _tell(trained, settings)
+    return trained
+
+
+def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
+    """Read and decode the history; bad records are counted and named, not learned from."""
+    if bool(settings.history) == bool(settings.log):
+        raise SettingsError("give either --history FILE (once per file) or --log URL with --topic")
+    decoder = EventDecoder(schema)
+    batches: list[EventBatch] = []
+    refused: Counter[str] = Counter()
+    example = ""
+    for records in _records(settings, schema):
+        batch, rejections = decoder.decode(records)
+        batches.append(batch)
+        refused.update(rejection.reason for rejection in rejections)
+        if rejections and not example:
+            first = rejections[0]
+            example = f"{first.record.topic} partition {first.record.partition} offset {first.record.offset}: {first.detail}"
+    if refused:
+        logger.warning("records not learned from", **refused, first=example)
+    if not batches:
+        raise HistoryError("the history is empty")
+    return history_of(batches)
+
+
+def _records(settings: TrainSettings, schema: StreamSchema) -> Iterator[list[Record]]:
+    if settings.log is None:
+        for path in settings.history:
+            yield from read_records(path, schema)
+        return
+    log = open_log(settings.log)
+    try:
+        yield from read_range(
+            log,
+            settings.topic,
+            first_offset=settings.first_offset,
+            last_offset=settings.last_offset,
+            since_ms=_milliseconds(settings.since, "--since"),
+            until_ms=_milliseconds(settings.until, "--until"),
+        )
+    finally:
+        log.close()
+
+
+def read_range(
+    log: EventLog,
+    topic: str,
+    *,
+    first_offset: int | None,
+    last_offset: int | None,
+    since_ms: int | None,
+    until_ms: int | None,
+) -> Iterator[list[Record]]:
+    """Yield a topic's records within a range of offsets (inclusive) and of times (until excluded)."""
+    info = log.topic(topic)
+    for partition in range(info.partitions):
+        offset = max(info.start_offsets[partition], first_offset or 0)
+        end = info.end_offsets[partition] if last_offset is None else min(info.end_offsets[partition], last_offset + 1)
+        while offset < end:
+            records = log.read(topic, partition, offset, min(READ_RECORDS, end - offset))
+            if not records:
+                break
+            offset = records[-1].offset + 1
+            yield [
+                record
+                for record in records
+                if (since_ms is None or record.timestamp_ms >= since_ms)
+                and (until_ms is None or record.timestamp_ms < until_ms)
+            ]
+
+
+def _milliseconds(time: str | None, option: str) -> int | None:
+    if time is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError as error:
+        raise SettingsError(f"{option} {time}: {error}") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _world(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started; alone otherwise."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield World(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _shown(world: World) -> Iterator[Callable[[Progress], None]]:
+    """Show losses, a bar and the time left, in the first process."""
+    if world.rank != 0:
+        yield lambda progress: None
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  held-out {task.fields[held_out]}"),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=None, loss="…", held_out="…")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, total=progress.updates, completed=progress.update, loss=f"{progress.loss:.3f}")
+            if progress.held_out is not None:
+                bar.update(task, held_out=f"{progress.held_out:.3f}")
+
+        yield show
+
+
+def _tell(trained: Trained, settings: TrainSettings) -> None:
+    report, architecture = trained.bundle.report, trained.bundle.architecture
+    logger.info(
+        "trained",
+        model=trained.bundle.name,
+        out=str(settings.out),
+        report=str(settings.out / "report.html"),
+        events=report["events"],
+        keys=report["keys"],
+        horizon=architecture.horizon,
+        period=trained.bundle.calibration.period if report["period_found"] else "none found",
+        warmup_events=trained.bundle.calibration.warmup_events,
+        held_out_loss=round(report["held_out_loss"], 4),
+    )

@@ -1,0 +1,1 @@
+"""From history to bundle: scale, fit, calibrate, report. Imports the core only; torch lives here."""

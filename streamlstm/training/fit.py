@@ -1,0 +1,193 @@
+"""The training loop: lanes of contiguous history, state carried from chunk to chunk."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributions import StudentT
+from torch.nn.parallel import DistributedDataParallel
+
+from streamlstm.training.history import History
+from streamlstm.training.network import Network, State
+
+CHUNK_EVENTS = 64  # events between two updates (truncated back-propagation through time); recipe
+CHUNKS = 8  # chunks per lane: state is carried over 512 events; recipe
+UNSCORED_EVENTS = 4  # of a lane's start, whose state is still empty; recipe
+LEARNING_RATE = 4e-3  # recipe: Adam with OneCycle
+CLIP_NORM = 1.0  # recipe
+CHECK_EVERY = 25  # updates between two looks at the held-out loss
+PATIENCE = 6  # looks without a better held-out loss, after which training stops
+VALIDATION_KEYS = 64
+VALIDATION_EVENTS = 1024  # per key; half as many more before them warm the state up
+
+
+@dataclass(frozen=True)
+class Data:
+    """A history as tensors, (n, …): inputs, category ids, and which values are present."""
+
+    inputs: Tensor
+    categories: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a training run; ``held_out`` is None between looks at the held-out loss."""
+
+    update: int
+    updates: int
+    loss: float
+    held_out: float | None
+
+
+@dataclass
+class Curve:
+    """Losses over updates, for the report."""
+
+    update: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    held_out_update: list[int] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    best_update: int = 0
+    stopped_early: bool = False
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among those that train together (one, unless started by torchrun)."""
+
+    rank: int = 0
+    size: int = 1
+
+
+def fit(
+    network: Network,
+    data: Data,
+    history: History,
+    *,
+    updates: int,
+    lanes: int,
+    seed: int,
+    world: World,
+    on_progress: Callable[[Progress], None],
+) -> Curve:
+    """Train ``network`` in place on the training part; the best held-out weights are restored.
+
+    Deterministic for a seed on one machine. With several processes each draws its own lanes, and
+    gradients are averaged.
+    """
+    rng = np.random.default_rng((seed, world.rank))
+    model: nn.Module = DistributedDataParallel(network) if world.size > 1 else network
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=updates)
+    best, best_weights, curve, waited = math.inf, copy.deepcopy(network.state_dict()), Curve(), 0
+    update = 0
+    while update < updates and waited < PATIENCE:
+        state: State | None = None
+        for chunk in _chunks(history, max(1, lanes // world.size), rng):
+            network.train()
+            loss, state = _loss(model, data, chunk, state)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
+            optimizer.step()
+            schedule.step()
+            update += 1
+            curve.update.append(update)
+            curve.loss.append(float(loss.detach()))
+            held_out = None
+            if update % CHECK_EVERY == 0 or update == updates:
+                held_out = held_out_loss(network, data, history)
+                curve.held_out_update.append(update)
+                curve.held_out.append(held_out)
+                waited += 1
+                if held_out < best:
+                    best, best_weights, waited = held_out, copy.deepcopy(network.state_dict()), 0
+                    curve.best_update = update
+            on_progress(Progress(update, updates, curve.loss[-1], held_out))
+            if update == updates or waited >= PATIENCE:
+                break
+    curve.stopped_early = update < updates
+    network.load_state_dict(best_weights)
+    return curve
+
+
+@torch.no_grad()
+def held_out_loss(network: Network, data: Data, history: History) -> float:
+    """Return the mean loss over the held-out tails of some keys, spread over all of them."""
+    network.eval()
+    lengths = history.starts[1:] - history.held_out
+    usable = np.flatnonzero(lengths > network.architecture.horizon)
+    chosen = usable[np.linspace(0, len(usable) - 1, min(VALIDATION_KEYS, len(usable))).astype(int)]
+    starts = np.maximum(history.starts[:-1], history.held_out - VALIDATION_EVENTS // 2)[chosen]
+    ends = np.minimum(history.starts[1:], history.held_out + VALIDATION_EVENTS)[chosen]
+    piece = _piece(starts, ends, int((ends - starts).max()))
+    counted = piece.index >= torch.as_tensor(history.held_out[chosen])[:, None]
+    loss, _ = _loss(network, data, Chunk(piece.index, piece.valid, piece.ends, counted), None)
+    return float(loss)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Where a chunk's events stand in the history, (B, T): rows are lanes, columns are time.
+
+    ``valid`` is false beyond a lane's end ``ends`` (B,); ``counted`` says which events' forecasts
+    enter the loss.
+    """
+
+    index: Tensor
+    valid: Tensor
+    ends: Tensor
+    counted: Tensor
+
+
+def _piece(starts: NDArray[np.int64], ends: NDArray[np.int64], length: int) -> Chunk:
+    index = torch.as_tensor(starts)[:, None] + torch.arange(length)
+    last = torch.as_tensor(ends)
+    valid = index < last[:, None]
+    return Chunk(torch.minimum(index, last[:, None] - 1), valid, last, valid)
+
+
+def _chunks(history: History, lanes: int, rng: np.random.Generator) -> Iterator[Chunk]:
+    """Draw lanes, each a random contiguous piece of one key, and yield them chunk by chunk.
+
+    A key is drawn in proportion to its training events; a shorter key's lane ends early.
+    """
+    lengths = history.held_out - history.starts[:-1]
+    keys = rng.choice(len(lengths), size=lanes, p=lengths / lengths.sum())
+    wanted = min(CHUNK_EVENTS * CHUNKS, int(lengths[keys].max()))
+    starts = history.starts[keys] + (rng.random(lanes) * np.maximum(lengths[keys] - wanted + 1, 1)).astype(np.int64)
+    ends = np.minimum(starts + wanted, history.held_out[keys])
+    lane = _piece(starts, ends, wanted)
+    warm = torch.arange(wanted) >= UNSCORED_EVENTS
+    for first in range(0, wanted, CHUNK_EVENTS):
+        part = slice(first, first + CHUNK_EVENTS)
+        if not lane.valid[:, part].any():
+            return
+        yield Chunk(lane.index[:, part], lane.valid[:, part], lane.ends, lane.valid[:, part] & warm[part])
+
+
+def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, State]:
+    """Return the mean negative log-likelihood of the L events after each counted one, and the state.
+
+    A target beyond the lane's end, or missing, does not count.
+    """
+    device = data.inputs.device
+    index = chunk.index.to(device)
+    location, scale, freedom, state = model(data.inputs[index], data.categories[index], state)
+    horizon, values = location.shape[2:]
+    ahead = index[..., None] + torch.arange(1, horizon + 1, device=device)  # (B, T, L)
+    inside = (ahead < chunk.ends.to(device)[:, None, None]) & chunk.counted.to(device)[..., None]
+    ahead = ahead.clamp(max=len(data.inputs) - 1)
+    target = data.inputs[ahead][..., :values]  # (B, T, L, D)
+    weight = (data.present[ahead] & inside[..., None]).float()
+    surprise = -StudentT(freedom, location, scale, validate_args=False).log_prob(target)
+    loss = (surprise * weight).sum() / weight.sum().clamp(min=1.0)
+    return loss, (state[0].detach(), state[1].detach())

@@ -1,0 +1,43 @@
+"""Find the natural period of a signal, in events."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+from streamlstm.training.history import History
+
+DEFAULT_PERIOD = 16  # events, where the signal has none
+MAX_PERIOD = 512  # events: a longer one would keep a running mean from noticing anything
+MIN_CORRELATION = 0.2  # a peak of the autocorrelation below it is taken as noise
+MAX_SAMPLES = 1 << 17  # of the longest key; enough for hundreds of the longest periods
+
+
+def natural_period(history: History, channels: int, frame_samples: int) -> tuple[int, bool]:
+    """Return the period in events, and whether the signal has one.
+
+    Source: first prominent peak of the autocorrelation (Wiener-Khinchin) of the longest key's
+    training part, averaged over channels.
+    """
+    lengths = history.held_out - history.starts[:-1]
+    longest = int(np.argmax(lengths))
+    start, end = int(history.starts[longest]), int(history.held_out[longest])
+    events = history.values[start:end].reshape(-1, channels, frame_samples)
+    samples = events.transpose(1, 0, 2).reshape(channels, -1)[:, -MAX_SAMPLES:]
+    correlation = np.mean([_autocorrelation(channel) for channel in samples], axis=0)
+    longest_lag = min(len(correlation) // 4, MAX_PERIOD * frame_samples)
+    peaks, _ = find_peaks(correlation[:longest_lag], height=MIN_CORRELATION, prominence=MIN_CORRELATION / 2)
+    if len(peaks) == 0:
+        return DEFAULT_PERIOD, False
+    strong = peaks[correlation[peaks] >= 0.9 * correlation[peaks].max()]
+    return max(1, round(int(strong[0]) / frame_samples)), True
+
+
+def _autocorrelation(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the autocorrelation of one channel at lags 0, 1, …; zeros if it never varies."""
+    centred = np.nan_to_num(samples - np.nanmean(samples)) if np.isfinite(samples).any() else np.zeros_like(samples)
+    size = 1 << (2 * len(centred) - 1).bit_length()
+    power = np.abs(np.fft.rfft(centred, size)) ** 2
+    covariance = np.fft.irfft(power, size)[: len(centred)]
+    return covariance / covariance[0] if covariance[0] > 0 else np.zeros_like(covariance)

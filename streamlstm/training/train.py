@@ -1,0 +1,209 @@
+"""History → bundle, step by step."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamlstm.core.bundle import Alerting, Bundle, Calibration
+from streamlstm.core.feature import PADDING_ID, UNKNOWN_ID
+from streamlstm.core.model import Architecture
+from streamlstm.core.schema import StreamSchema
+from streamlstm.core.score import SETTLING_EVENTS
+from streamlstm.core.state import INTEGERS, layout_of
+from streamlstm.errors import HistoryError
+from streamlstm.training.calibrate import Calibrated, calibrate
+from streamlstm.training.fit import Curve, Data, Progress, World, fit
+from streamlstm.training.history import History
+from streamlstm.training.network import Network, to_model
+from streamlstm.training.period import natural_period
+from streamlstm.training.scaling import Scaling, fit_scaling, model_inputs, scaler_index
+
+EMBEDDING = 8  # floats per category
+LONG_EVENT_MS = 3_600_000  # an event of an hour or more is forecast one ahead only; recipe
+MAX_WARMUP_PERIOD = 64  # events: running means over a longer period are scored before they are full
+MAX_ERRORS = 512  # horizon × values: the covariance of the errors grows with its square
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How to train. ``horizon`` and ``period`` are found from the data unless given."""
+
+    hidden: int = 48
+    layers: int = 1
+    dropout: float = 0.1
+    horizon: int | None = None
+    period: int | None = None
+    updates: int = 400
+    lanes: int = 32
+    alarm_rate: float = 1e-3
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A bundle, and what its report shows beside it."""
+
+    bundle: Bundle
+    history: History
+    curve: Curve
+    calibrated: Calibrated
+
+
+def train(
+    history: History,
+    schema: StreamSchema,
+    options: Options,
+    *,
+    world: World = World(),
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Scale, fit, calibrate. Pure but for ``on_progress`` and torch's random state, which is seeded.
+
+    Raises :class:`HistoryError` if the history cannot be learned from.
+    """
+    scaling = fit_scaling(history, schema)
+    period, found = natural_period(history, len(schema.numeric), schema.frame_samples)
+    period = options.period or period
+    horizon = options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms)
+    architecture = Architecture(
+        values=schema.values,
+        inputs=scaling.width(schema),
+        hidden=options.hidden,
+        layers=options.layers,
+        horizon=horizon,
+        embedding=EMBEDDING,
+        vocabularies=tuple(len(table) + 2 for table in scaling.vocabularies.values()),
+    )
+    _check_sizes(history, architecture)
+    categories = _category_ids(history, scaling, schema)
+    inputs, present = model_inputs(history, schema, scaling)
+    data = Data(
+        torch.from_numpy(inputs).to(options.device),
+        torch.from_numpy(categories).to(options.device),
+        torch.from_numpy(present).to(options.device),
+    )
+    torch.manual_seed(options.seed)
+    network = Network(architecture, options.dropout).to(options.device)
+    curve = fit(
+        network,
+        data,
+        history,
+        updates=options.updates,
+        lanes=options.lanes,
+        seed=options.seed,
+        world=world,
+        on_progress=on_progress,
+    )
+    model = to_model(network)
+    warmup_events = max(horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
+    calibrated = calibrate(
+        history,
+        architecture,
+        scaling.parameters,
+        model,
+        scaler_index(history, scaling),
+        categories,
+        period=period,
+        warmup_events=warmup_events,
+        seed=options.seed,
+    )
+    bundle = Bundle(
+        schema=schema,
+        architecture=architecture,
+        feature=scaling.parameters,
+        scaler_of=scaling.scaler_of,
+        vocabularies=scaling.vocabularies,
+        model=model,
+        score=calibrated.score,
+        band=calibrated.band,
+        calibration=Calibration(
+            period=period,
+            warmup_events=warmup_events,
+            tail_start=calibrated.tail_start,
+            tail_scale=calibrated.tail_scale,
+        ),
+        alerting=_alerting(period, options.alarm_rate),
+        report={},
+    )
+    report = _report(history, scaling, options, curve, calibrated, architecture, period_found=found)
+    return Trained(msgspec.structs.replace(bundle, report=report), history, curve, calibrated)
+
+
+def _horizon(values: int, typical_gap_ms: float) -> int:
+    """Return 4, the recipe's choice; 1 where an event is hours long or too wide for four."""
+    return 1 if typical_gap_ms >= LONG_EVENT_MS or 4 * values > MAX_ERRORS else 4
+
+
+def _alerting(period: int, alarm_rate: float) -> Alerting:
+    """Return when episodes close: after about a period of calm; the guard lasts twenty."""
+    calm = int(np.clip(period, 4, 32))
+    return Alerting(
+        alarm_rate=alarm_rate,
+        resolve_after_events=calm,
+        cooldown_events=2 * calm,
+        hold_events=int(np.clip(20 * period, 256, 4096)),
+    )
+
+
+def _check_sizes(history: History, architecture: Architecture) -> None:
+    if architecture.hidden % 4 or architecture.hidden < 4:
+        raise HistoryError(f"hidden must be a multiple of four, not {architecture.hidden}")
+    if architecture.errors > MAX_ERRORS:
+        raise HistoryError(
+            f"horizon {architecture.horizon} × {architecture.values} values = {architecture.errors} forecast errors per "
+            f"event; at most {MAX_ERRORS} are possible: use a shorter frame, a smaller horizon or fewer features"
+        )
+    longest = int((history.held_out - history.starts[:-1]).max())
+    if longest <= 2 * architecture.horizon + 8:
+        raise HistoryError(f"the longest key has {longest} events to learn from: too few to learn any order in time")
+
+
+def _category_ids(history: History, scaling: Scaling, schema: StreamSchema) -> NDArray[np.int64]:
+    tables = [scaling.vocabularies[name] for name in schema.categorical]
+    ids = [
+        [PADDING_ID if c is None else table.get(str(c), UNKNOWN_ID) for c, table in zip(row, tables, strict=True)]
+        for row in history.categories
+    ]
+    return np.array(ids, dtype=np.int64).reshape(len(history), len(tables))
+
+
+def _report(
+    history: History,
+    scaling: Scaling,
+    options: Options,
+    curve: Curve,
+    calibrated: Calibrated,
+    architecture: Architecture,
+    *,
+    period_found: bool,
+) -> dict[str, object]:
+    """Return what a person asks about a model later; part of the bundle, not of its digest."""
+    results, held_out = calibrated.results, calibrated.held_out
+    return {
+        "events": len(history),
+        "keys": len(history.keys),
+        "duplicates_left_out": history.duplicates,
+        "first_event_ms": int(history.timestamp_ms.min()),
+        "last_event_ms": int(history.timestamp_ms.max()),
+        "held_out_events": int(history.is_held_out.sum()),
+        "calibration_events": int((held_out & np.isfinite(results.score)).sum()),
+        "scales_per_key": len(scaling.scaler_of),
+        "typical_gap_ms": scaling.parameters.typical_gap_ms,
+        "period_found": period_found,
+        "best_update": curve.best_update,
+        "updates": curve.update[-1],
+        "stopped_early": curve.stopped_early,
+        "held_out_loss": min(curve.held_out, default=None),
+        "state_bytes_per_key": layout_of(architecture).width * 4 + INTEGERS * 8,
+        "options": msgspec.to_builtins(options),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
