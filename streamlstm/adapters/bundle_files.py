@@ -31,7 +31,7 @@ def write_bundle(bundle: Bundle, directory: Path, report_html: str) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / HEAD).write_text(json.dumps(data | {"digest": bundle.digest}, indent=1, ensure_ascii=False) + "\n")
-    safetensors.numpy.save_file(arrays, fresh / ARRAYS)
+    (fresh / ARRAYS).write_bytes(safetensors.numpy.save(arrays))
     (fresh / REPORT).write_text(report_html)
     replaced = directory.with_name(f".{directory.name}.{os.getpid()}.old")
     if directory.exists():
@@ -45,7 +45,9 @@ def read_bundle(directory: Path) -> Bundle:
     head, arrays = directory / HEAD, directory / ARRAYS
     for path in (head, arrays):
         if not path.is_file():
-            raise BundleError(f"{directory} is no model bundle: {path.name} is missing; make one with `streamlstm train`")
+            raise BundleError(
+                f"{directory} is no model bundle: {path.name} is missing; make one with `streamlstm train`"
+            )
     if head.stat().st_size > MAX_HEAD_BYTES:
         raise BundleError(f"{head} has {head.stat().st_size} bytes; at most {MAX_HEAD_BYTES} are read")
     try:

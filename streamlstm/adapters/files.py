@@ -48,9 +48,7 @@ def read_records(path: Path, schema: StreamSchema) -> Iterator[list[Record]]:
     """Yield the file's events as records of one partition, numbered from 0."""
     offset = 0
     for values in read_events(path, schema):
-        yield [
-            Record(path.name, 0, offset + i, LATEST_MS, None, value) for i, value in enumerate(values)
-        ]
+        yield [Record(path.name, 0, offset + i, LATEST_MS, None, value) for i, value in enumerate(values)]
         offset += len(values)
 
 

@@ -116,9 +116,7 @@ class SqliteLog:
             topic_id = db.execute(
                 "INSERT INTO topics (name, retention_ms) VALUES (?, ?)", (topic, retention_ms)
             ).lastrowid
-            db.executemany(
-                "INSERT INTO partitions VALUES (?, ?, 0, 0)", [(topic_id, p) for p in range(partitions)]
-            )
+            db.executemany("INSERT INTO partitions VALUES (?, ?, 0, 0)", [(topic_id, p) for p in range(partitions)])
 
     def topics(self) -> list[TopicInfo]:
         """Return all topics, by name."""
@@ -260,7 +258,8 @@ class SqliteLog:
 
     def _check_kept(self, topic: str, topic_id: int, partition: int, offset: int) -> None:
         found = self._query(
-            "SELECT start_offset, end_offset FROM partitions WHERE topic_id = ? AND partition = ?", (topic_id, partition)
+            "SELECT start_offset, end_offset FROM partitions WHERE topic_id = ? AND partition = ?",
+            (topic_id, partition),
         )
         if not found:
             raise LogError(f"topic {topic!r} has no partition {partition}")

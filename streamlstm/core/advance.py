@@ -238,7 +238,12 @@ def _judge(
 
 @compiled
 def advance(
-    events: Events, rows: Rows, watermarks: NDArray[np.int64], parameters: Parameters, results: Results, scratch: Scratch
+    events: Events,
+    rows: Rows,
+    watermarks: NDArray[np.int64],
+    parameters: Parameters,
+    results: Results,
+    scratch: Scratch,
 ) -> None:
     """Advance ``rows`` and ``watermarks`` (ms, per place) by all events, in place, and fill ``results``.
 
@@ -260,9 +265,7 @@ def advance(
         waiting = floats[layout.forecast : layout.channels]
         event, timestamp_ms = integers[EVENTS], events.timestamp_ms[i]
         gap_ms = float(timestamp_ms - integers[LAST_TIMESTAMP_MS]) if event > 0 else -1.0
-        write_inputs(
-            scratch.inputs, scratch.present, events.values[i], gap_ms, timestamp_ms, integers[SCALER], feature
-        )
+        write_inputs(scratch.inputs, scratch.present, events.values[i], gap_ms, timestamp_ms, integers[SCALER], feature)
         _write_embeddings(scratch.inputs, events.categories[i], model)
         results.inputs[i] = scratch.inputs[:values]
         judged = event >= max(model.horizon, SETTLING_EVENTS) and scratch.present.any()
@@ -270,7 +273,14 @@ def advance(
             start = slot(event, 1, values)
             results.location[i] = waiting[start : start + values]
             results.scale[i] = waiting[start + values : start + 2 * values]
-            write_errors(scratch.errors[: scratch.whitened.shape[0]], waiting, event, scratch.inputs, scratch.present, parameters.score.centre)
+            write_errors(
+                scratch.errors[: scratch.whitened.shape[0]],
+                waiting,
+                event,
+                scratch.inputs,
+                scratch.present,
+                parameters.score.centre,
+            )
         lstm_step(scratch.inputs, hidden, floats[layout.cell : layout.forecast], model, scratch.joined, scratch.gates)
         write_forecasts(waiting, event, values, hidden[top:], model, scratch.head)
         integers[EVENTS] += 1
@@ -287,7 +297,7 @@ def advance(
             results.errors[i] = scratch.errors[: scratch.whitened.shape[0]]
         distance = whiten(scratch.whitened, scratch.errors, scratch.present, parameters.score.whitening)
         integers[SCORED] += 1
-        newness = _F(1.0) / _F(min(integers[SCORED], parameters.score.period))
+        newness = _F(2.0) / _F(min(integers[SCORED], parameters.score.span) + 1)
         seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness)
         observe_channels(results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted)
         if event < parameters.score.warmup_events:

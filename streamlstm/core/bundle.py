@@ -272,11 +272,9 @@ def from_parts(data: object, arrays: Arrays) -> Bundle:
             slopes=arrays["score.slopes"],
             weights=channel_weights(),
             fitted=Fitted(
-                novelty.Fitted(
-                    arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]
-                )
+                novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"])
             ),
-            period=head.calibration.period,
+            span=running_span(head.calibration.period),
             warmup_events=head.calibration.warmup_events,
         ),
         band=arrays["band"],
@@ -293,6 +291,11 @@ def embedding_start(architecture: Architecture) -> NDArray[np.int64]:
     """Return the first row of each categorical feature in the embedding table."""
     starts = np.cumsum([0, *architecture.vocabularies])[:-1]
     return starts.astype(np.int64)
+
+
+def running_span(period: int) -> int:
+    """Return the events that the channels' running means reach over: half a period."""
+    return max(1, round(period / 2))
 
 
 def channel_weights() -> NDArray[np.float32]:
@@ -315,7 +318,10 @@ def _check_head(data: object) -> _Head:
     if head.channels != NAMES:
         raise BundleError(f"calibrated for channels {head.channels}, this release has {NAMES}: train again")
     a = head.architecture
-    if min(a.values, a.inputs, a.hidden, a.layers, a.horizon, a.embedding, *(a.vocabularies or (1,))) < 1 or a.hidden % 4:
+    if (
+        min(a.values, a.inputs, a.hidden, a.layers, a.horizon, a.embedding, *(a.vocabularies or (1,))) < 1
+        or a.hidden % 4
+    ):
         raise BundleError("the architecture has a size below one, or a hidden size that is no multiple of four")
     return head
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 
+KEYLESS = b"all"  # the key of events that have none: the stream is one series
 MAX_KEY_BYTES = 512
 MAX_RECORD_BYTES = 1 << 20  # Kafka's default max.message.bytes
 EARLIEST_MS = 31_536_000_000  # 1971-01-01: seconds or microseconds read as milliseconds land before it
@@ -117,7 +118,7 @@ class EventDecoder:
         return self._key(key, record), timestamp_ms, tuple(values)
 
     def _key(self, key: str | int | None, record: Record) -> bytes:
-        key_bytes = (record.key or b"-") if self._schema.key is None else str(key).encode()
+        key_bytes = (record.key or KEYLESS) if self._schema.key is None else str(key).encode()
         if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
             raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
         return key_bytes

@@ -40,9 +40,7 @@ def score_records(topic: str, batch: EventBatch, results: Results, bundle: Bundl
             continue
         alert = None if opened < 0 or silenced else alert_id(topic, partition, opened)
         if status == SCORED_EVENT:
-            record = ScoreRecord(
-                key.decode(), time_ms, offset, "scored", model, score, probability, threshold, alert
-            )
+            record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, score, probability, threshold, alert)
         else:
             record = ScoreRecord(key.decode(), time_ms, offset, STATUSES[status], model)  # type: ignore[arg-type]
         records.append(record)

@@ -30,7 +30,9 @@ class ScoreParameters(NamedTuple):
     ``centre`` (E,): mean error, E = L·D. ``whitening`` (E padded to a multiple of four, E): errors
     times this have unit covariance. ``knots`` and ``surprises`` (channels, K): log raw value to
     decades, both ascending; ``slopes`` (channels,): decades per unit of log raw value beyond the last
-    knot. ``weights`` (channels,) sum to one. ``period``: events in one natural period of the signal.
+    knot. ``weights`` (channels,) sum to one. ``span``: events that a running mean reaches over,
+    half a natural period of the signal (a whole one blurs single beats: average precision on MIT-BIH 106
+    .46 against .53).
     """
 
     centre: NDArray[np.float32]
@@ -40,13 +42,16 @@ class ScoreParameters(NamedTuple):
     slopes: NDArray[np.float32]
     weights: NDArray[np.float32]
     fitted: Fitted
-    period: int
+    span: int
     warmup_events: int
 
 
 @compiled
 def whiten(
-    whitened: NDArray[np.float32], errors: NDArray[np.float32], present: NDArray[np.bool_], whitening: NDArray[np.float32]
+    whitened: NDArray[np.float32],
+    errors: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    whitening: NDArray[np.float32],
 ) -> np.float32:
     """Write the whitened errors (E,) and return their mean square over the values present."""
     whitened[:] = _F(0.0)

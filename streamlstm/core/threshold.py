@@ -79,7 +79,7 @@ def learn_tail(score: np.float32, tail: NDArray[np.float32], parameters: TailPar
     above = score > tail[TAIL_START]
     excess = (score - tail[TAIL_START]) / tail[TAIL_SCALE]
     step = _F(1.0 - TAIL_PROBABILITY) if above else _F(-TAIL_PROBABILITY)
-    tail[TAIL_START] = max(tail[TAIL_START] + rate * parameters.scale * step, _F(1e-3))
+    tail[TAIL_START] = max(tail[TAIL_START] + rate * tail[TAIL_SCALE] * step, _F(1e-3))
     if above:
         learned = min(excess, _F(LARGEST_EXCESS)) / parameters.mean_excess
         scale = tail[TAIL_SCALE] * (_F(1.0) + _F(2.0) * rate * (learned - _F(1.0)))

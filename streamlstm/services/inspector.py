@@ -79,7 +79,9 @@ def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> No
         table.add_row(str(partition), str(start), str(end), str(end - start))
     console.print(table)
     for partition in range(info.partitions):
-        for record in log.read(topic, partition, max(info.start_offsets[partition], info.end_offsets[partition] - records), records):
+        for record in log.read(
+            topic, partition, max(info.start_offsets[partition], info.end_offsets[partition] - records), records
+        ):
             console.print(_line(record))
 
 
@@ -116,7 +118,9 @@ def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle
     table.add_row("last event", f"{_time(integers[LAST_TIMESTAMP_MS])}, offset {integers[LAST_OFFSET]}")
     phase = integers[PHASE]
     table.add_row("alert", PHASES[phase] + (f", opened at offset {integers[OPENED_OFFSET]}" if phase == OPEN else ""))
-    table.add_row("usual score", f"95 % below {tail[TAIL_START]:.3f}, the others {tail[TAIL_SCALE]:.3f} above it on average")
+    table.add_row(
+        "usual score", f"95 % below {tail[TAIL_START]:.3f}, the others {tail[TAIL_SCALE]:.3f} above it on average"
+    )
 
 
 def _scores_of(log: EventLog, topic: str, partition: int, key: str) -> Iterator[Record]:

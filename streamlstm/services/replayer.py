@@ -44,9 +44,7 @@ def replay(path: Path, settings: ReplaySettings) -> int:
         log.close()
 
 
-def _paced(
-    path: Path, schema: StreamSchema, speed: float, stop: threading.Event
-) -> Iterator[list[NewRecord]]:
+def _paced(path: Path, schema: StreamSchema, speed: float, stop: threading.Event) -> Iterator[list[NewRecord]]:
     """Yield the file's records in batches, each when its time has come."""
     decoder = EventDecoder(schema)
     started_s, first_ms, batch, batch_due_s = time.monotonic(), None, list[NewRecord](), 0.0
@@ -85,5 +83,3 @@ def _progress() -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
     )
-
-

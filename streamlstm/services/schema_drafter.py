@@ -37,9 +37,7 @@ def draft_schema(path: Path) -> str:
     time_name, times = _find_time(table, path)
     others = [str(name) for name in table.columns if name != time_name]
     key = _find_key(table, others)
-    features = {
-        name: line for name in others if name != key and (line := _feature_lines(name, table[name]))
-    }
+    features = {name: line for name in others if name != key and (line := _feature_lines(name, table[name]))}
     if not any(line.startswith("[") and "numeric" in line for line in features.values()):
         raise SchemaError(f"{path}: no column of numbers was found among {', '.join(map(repr, others))}")
     gap_s = _typical_gap_s(times, table[key] if key else None)
@@ -47,7 +45,7 @@ def draft_schema(path: Path) -> str:
     days = (times.seconds.max() - times.seconds.min()) / 86400
     lines = [
         f"# Drafted from {path.name} ({len(table):,} rows read). Check every line: a draft is a guess.",
-        f"key = {json.dumps(key)}" if key else "# key = \"...\"    no column looks like one: all events are one key's",
+        f"key = {json.dumps(key)}" if key else '# key = "..."    no column looks like one: all events are one key\'s',
         f"timestamp = {json.dumps(time_name)}",
         f"timestamp_unit = {json.dumps(times.unit)}",
         f"# A row every {gap_s:g} s per key, over {days:.1f} days.",

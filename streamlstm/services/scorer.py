@@ -68,9 +68,7 @@ def load_for(settings: ScoreSettings) -> Bundle:
 
 def new_scorer(bundle: Bundle, settings: ScoreSettings) -> Scorer:
     """Return a scorer with the settings that were given, and the bundle's for the others."""
-    given = {
-        name: value for name in Alerting.__struct_fields__ if (value := getattr(settings, name)) is not None
-    }
+    given = {name: value for name in Alerting.__struct_fields__ if (value := getattr(settings, name)) is not None}
     return Scorer(
         bundle,
         alerting=msgspec.structs.replace(bundle.alerting, **given),

@@ -60,7 +60,9 @@ def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
         refused.update(rejection.reason for rejection in rejections)
         if rejections and not example:
             first = rejections[0]
-            example = f"{first.record.topic} partition {first.record.partition} offset {first.record.offset}: {first.detail}"
+            example = (
+                f"{first.record.topic} partition {first.record.partition} offset {first.record.offset}: {first.detail}"
+            )
     if refused:
         logger.warning("records not learned from", **refused, first=example)
     if not batches:

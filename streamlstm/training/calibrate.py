@@ -16,7 +16,7 @@ from sklearn.covariance import LedoitWolf
 
 from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
 from streamlstm.core.alert import EpisodeParameters
-from streamlstm.core.bundle import channel_weights, padded
+from streamlstm.core.bundle import channel_weights, padded, running_span
 from streamlstm.core.channels import NAMES, Fitted, novelty
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
@@ -188,7 +188,7 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int) ->
                 np.zeros((1, 1), np.float32),
             )
         ),
-        period=period,
+        span=running_span(period),
         warmup_events=warmup_events,
     )
 
@@ -225,9 +225,7 @@ def _tail_curve(raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
 def _band(results: Results, held_out: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return, per value, the half-width in forecast scales that held 99 % of held-out values."""
     off = np.abs(results.inputs - results.location) / results.scale
-    return np.array(
-        [_quantile(column[held_out & np.isfinite(column)]) for column in off.T], dtype=np.float32
-    )
+    return np.array([_quantile(column[held_out & np.isfinite(column)]) for column in off.T], dtype=np.float32)
 
 
 def _quantile(sizes: NDArray[np.float32]) -> float:

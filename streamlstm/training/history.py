@@ -65,9 +65,7 @@ def history_of(batches: Sequence[EventBatch]) -> History:
 
     order = np.lexsort((timestamp_ms, key_index))
     same = np.zeros(len(order), dtype=bool)
-    same[1:] = (
-        (np.diff(key_index[order]) == 0) & (np.diff(timestamp_ms[order]) == 0) & (np.diff(checksum[order]) == 0)
-    )
+    same[1:] = (np.diff(key_index[order]) == 0) & (np.diff(timestamp_ms[order]) == 0) & (np.diff(checksum[order]) == 0)
     order = order[~same]
     key_index, timestamp_ms = key_index[order], timestamp_ms[order]
 

@@ -121,7 +121,9 @@ def _vocabularies(history: History, schema: StreamSchema, train: NDArray[np.bool
     vocabularies = {}
     for column, name in enumerate(schema.categorical):
         counts = Counter(
-            str(row[column]) for row, use in zip(history.categories, train, strict=True) if use and row[column] is not None
+            str(row[column])
+            for row, use in zip(history.categories, train, strict=True)
+            if use and row[column] is not None
         )
         known = sorted(category for category, _ in counts.most_common(MAX_CATEGORIES))
         vocabularies[name] = {category: FIRST_CATEGORY_ID + i for i, category in enumerate(known)}

@@ -142,13 +142,13 @@ def _horizon(values: int, typical_gap_ms: float) -> int:
 
 
 def _alerting(period: int, alarm_rate: float) -> Alerting:
-    """Return when episodes close: after about a period of calm; the guard lasts twenty."""
+    """Return when episodes close: after about a period of calm; the guard lasts five."""
     calm = int(np.clip(period, 4, 32))
     return Alerting(
         alarm_rate=alarm_rate,
         resolve_after_events=calm,
         cooldown_events=2 * calm,
-        hold_events=int(np.clip(20 * period, 256, 4096)),
+        hold_events=int(np.clip(5 * period, 128, 1024)),
     )
 
 

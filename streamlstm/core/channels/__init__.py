@@ -33,9 +33,7 @@ class Fitted(NamedTuple):
 
 
 @compiled
-def observe_channels(
-    raw: NDArray[np.float32], running: NDArray[np.float32], seen: Seen, fitted: Fitted
-) -> None:
+def observe_channels(raw: NDArray[np.float32], running: NDArray[np.float32], seen: Seen, fitted: Fitted) -> None:
     """Write every channel's raw value, and advance its running state; both (channels,)."""
     raw[0] = forecast_error.observe(running[0:1], seen)
     raw[1] = smoothed_error.observe(running[1:2], seen)

@@ -1,4 +1,4 @@
-"""How far the values lie from their training mean, over one natural period.
+"""How far the values lie from their training mean, over half a natural period.
 
 It stays high through a long shift that the forecasts have learned to follow. Source: the recipe.
 """

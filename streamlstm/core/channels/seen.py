@@ -15,7 +15,7 @@ class Seen(NamedTuple):
 
     ``distance``: squared Mahalanobis length of its forecast errors, per error. ``inputs``: its D
     squashed values (0 where missing). ``hidden``: the top layer's state after the event, (H,).
-    ``newness``: the weight of this event in a running mean over one natural period of the signal.
+    ``newness``: the weight of this event in a running mean over half a natural period of the signal (2/(n+1)).
     """
 
     distance: np.float32

@@ -1,4 +1,4 @@
-"""How far the events of the last natural period lay from their forecasts.
+"""How far the events of the last half period lay from their forecasts.
 
 Source: the recipe; on beat-like signals this channel alone was best.
 """
@@ -17,5 +17,5 @@ WEIGHT = 2.0
 
 @compiled
 def observe(running: NDArray[np.float32], seen: Seen) -> np.float32:
-    """Return the running mean of the forecast error over one period."""
+    """Return the running mean of the forecast error over half a period."""
     return running_mean(running, seen.distance, seen.newness)
