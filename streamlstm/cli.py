@@ -19,6 +19,8 @@ from streamlstm.services.settings import InspectSettings, ReplaySettings, ScoreS
 
 PREFIX = "STREAMLSTM_"
 CONFIG = "streamlstm.toml"
+SCORE_DEFAULTS = ScoreSettings()
+INSPECT_DEFAULTS = InspectSettings()
 OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA"}
 
 app = App(
@@ -85,7 +87,7 @@ def replay(file: Path, *, settings: ReplaySettings) -> None:
 
 
 @app.command
-def score(file: Path | None = None, *, settings: ScoreSettings = ScoreSettings()) -> None:
+def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS) -> None:
     """Score a topic without end, or a file once.
 
     A topic: `streamlstm score --log sqlite:///sensors.db --topic events --model model/`
@@ -111,7 +113,7 @@ def score(file: Path | None = None, *, settings: ScoreSettings = ScoreSettings()
 
 
 @app.command
-def inspect(target: str, *, settings: InspectSettings = InspectSettings()) -> None:
+def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> None:
     """Show what a bundle, a topic or a key holds.
 
     Examples: `streamlstm inspect model/`; `streamlstm inspect events.alerts --log sqlite:///sensors.db`;

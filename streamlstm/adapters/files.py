@@ -125,11 +125,11 @@ class _Frames:
     def _framed(self, cells: pd.DataFrame) -> list[bytes]:
         """Join each key's consecutive rows to frames; events stand where their last row stood."""
         schema, samples = self._schema, self._schema.frame_samples
-        groups = cells.groupby(schema.key, sort=False).indices if schema.key else {"": np.arange(len(cells))}
-        whole = [at[: len(at) // samples * samples].reshape(-1, samples) for at in groups.values()]
+        groups = cells.groupby(schema.key, sort=False).indices.values() if schema.key else [np.arange(len(cells))]
+        whole = [np.asarray(at)[: len(at) // samples * samples].reshape(-1, samples) for at in groups]
         at = np.concatenate(whole) if whole else np.empty((0, samples), dtype=int)
         at = at[np.argsort(at[:, -1], kind="stable")]
-        self._left = cells.drop(index=at.ravel())
+        self._left = cells.drop(index=pd.Index(at.ravel()))
         sampled = {name: cells[name].to_numpy()[at] for name in schema.numeric if name in cells}
         single = {name: cells[name].to_numpy()[at[:, -1]] for name in cells.columns if name not in sampled}
         return [

@@ -31,7 +31,7 @@ def exp32(x: np.float32) -> np.float32:
     p = p * r + _F(1.6666665459e-1)
     p = p * r + _F(5.0000001201e-1)
     power = _I((_I(n) + _I(127)) << _I(23)).view(np.float32)
-    return (p * r * r + r + _F(1.0)) * power
+    return _F((p * r * r + r + _F(1.0)) * power)
 
 
 @compiled

@@ -300,8 +300,7 @@ def running_span(period: int) -> int:
 
 def channel_weights() -> NDArray[np.float32]:
     """Return the channels' weights in the score, summing to one."""
-    weights = np.array(WEIGHTS, dtype=np.float64)
-    return (weights / weights.sum()).astype(np.float32)
+    return np.array(WEIGHTS, dtype=np.float32) / np.float32(sum(WEIGHTS))
 
 
 def _check_head(data: object) -> _Head:

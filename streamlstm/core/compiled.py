@@ -42,7 +42,7 @@ def _cache_directory() -> Path | None:
 
 _CACHE = _cache_directory()
 if _CACHE is not None:
-    config.CACHE_DIR = str(_CACHE)
+    config.CACHE_DIR = str(_CACHE)  # type: ignore[attr-defined]  # numba makes its settings at import
 
 
 def compiled(function: Function) -> Function:

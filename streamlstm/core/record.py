@@ -39,7 +39,7 @@ class FeatureEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     unit: str
     share: float
-    actual: float | None | list[float | None]
+    actual: float | list[float | None] | None
     expected: float | list[float]
     low: float | list[float]
     high: float | list[float]

@@ -49,7 +49,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     @classmethod
     def from_toml(cls, text: str, source: str = "stream schema") -> StreamSchema:
-        """Parse and check a schema; raises :class:`SchemaError` naming ``source`` and the field.
+        r"""Parse and check a schema; raises :class:`SchemaError` naming ``source`` and the field.
 
         >>> StreamSchema.from_toml("[features.flow]\\nunit = 'l/min'").numeric
         ('flow',)

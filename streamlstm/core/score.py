@@ -84,8 +84,8 @@ def surprise(
         share = (at - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
         decades = surprises[upper - 1] + share * (surprises[upper] - surprises[upper - 1])
     if decades > _F(SOFT_CAP):
-        return _F(SOFT_CAP) + log32(_F(1.0) + decades - _F(SOFT_CAP))
-    return decades
+        return _F(_F(SOFT_CAP) + log32(_F(1.0) + decades - _F(SOFT_CAP)))
+    return _F(decades)
 
 
 @compiled

@@ -170,20 +170,21 @@ class Scorer:
     def _gather(self, keys: Sequence[Key], stored: Mapping[Key, bytes]) -> Rows:
         rows = self.arena.gather(keys, self._fresh_tail)
         for position, key in enumerate(keys):
-            restored = self.read_state(key, stored[key]) if key in stored else None
-            if restored is not None:
+            if key in stored and not self._starts_anew(stored[key]):
+                restored = self.read_state(key, stored[key])
                 rows.integers[position] = restored.integers[0]
                 rows.floats[position] = restored.floats[0]
             if rows.integers[position, EVENTS] == 0:
                 rows.integers[position, SCALER] = self.bundle.scaler_of.get(key[1].decode(), 0)
         return rows
 
-    def read_state(self, key: Key, data: bytes) -> Rows | None:
-        """Return the row in a committed state; None if it is foreign and such keys start anew."""
+    def _starts_anew(self, data: bytes) -> bool:
+        return self._reset_foreign_states and not data.startswith(self._state_header)
+
+    def read_state(self, key: Key, data: bytes) -> Rows:
+        """Return the row in a committed state; raises :class:`BundleError` if another bundle made it."""
         header = data[: len(self._state_header)]
         if header != self._state_header:
-            if self._reset_foreign_states:
-                return None
             raise BundleError(
                 f"key {key[1].decode()!r} of partition {key[0]} has a state of bundle "
                 f"{header[1:].decode(errors='replace')!r}, not of {self.bundle.name!r}: score with that bundle, "

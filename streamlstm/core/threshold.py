@@ -46,10 +46,7 @@ def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParame
     if not 0 < alarm_rate < TAIL_PROBABILITY:
         raise ValueError(f"the alarm rate must lie between 0 and {TAIL_PROBABILITY}, not {alarm_rate}")
     k, cap = math.log(TAIL_PROBABILITY / alarm_rate), LARGEST_EXCESS
-    if k <= cap:
-        mean = 1 - math.exp(-k) * (1 + k)
-    else:
-        mean = 1 - math.exp(-cap) - cap * math.exp(-k)
+    mean = 1 - math.exp(-k) * (1 + k) if k <= cap else 1 - math.exp(-cap) - cap * math.exp(-k)
     return TailParameters(_F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))))
 
 
@@ -62,14 +59,14 @@ def tail_probability(score: np.float32, tail: NDArray[np.float32]) -> np.float32
     """
     start, scale = tail[TAIL_START], tail[TAIL_SCALE]
     if score > start:
-        return _F(TAIL_PROBABILITY) * exp32((start - score) / scale)
-    return exp32(log32(_F(TAIL_PROBABILITY)) * max(score, _F(0.0)) / start)
+        return _F(_F(TAIL_PROBABILITY) * exp32((start - score) / scale))
+    return _F(exp32(log32(_F(TAIL_PROBABILITY)) * max(score, _F(0.0)) / start))
 
 
 @compiled
 def score_at(probability: np.float32, tail: NDArray[np.float32]) -> np.float32:
     """Return the score whose tail probability is this one (below .05)."""
-    return tail[TAIL_START] + tail[TAIL_SCALE] * log32(_F(TAIL_PROBABILITY) / probability)
+    return _F(tail[TAIL_START] + tail[TAIL_SCALE] * log32(_F(TAIL_PROBABILITY) / probability))
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def _find_time(table: pd.DataFrame, path: Path) -> tuple[str, _Times]:
     raise SchemaError(f"{path}: no column reads as time; the columns are {', '.join(map(repr, names))}")
 
 
-def _as_times(column: pd.Series[object], *, named: bool) -> _Times | None:
+def _as_times(column: pd.Series[Any], *, named: bool) -> _Times | None:
     if pd.api.types.is_datetime64_any_dtype(column):
         return _Times("iso8601", column.astype("datetime64[us]").astype("int64") / 1e6)
     numbers = pd.to_numeric(column, errors="coerce")
@@ -96,7 +97,7 @@ def _is_named(name: str, names: tuple[str, ...]) -> bool:
     return name.lower() in names or bool(set(parts) & set(names))
 
 
-def _feature_lines(name: str, column: pd.Series[object]) -> str:
+def _feature_lines(name: str, column: pd.Series[Any]) -> str:
     """Return a feature's table, commented out where it should be left alone."""
     numbers = pd.to_numeric(column, errors="coerce")
     missing = column.isna().mean()
@@ -119,7 +120,7 @@ def _feature_lines(name: str, column: pd.Series[object]) -> str:
     return "\n".join([*table, ""])
 
 
-def _typical_gap_s(times: _Times, key: pd.Series[object] | None) -> float:
+def _typical_gap_s(times: _Times, key: pd.Series[Any] | None) -> float:
     """Return the median gap between rows of one key, in seconds."""
     gaps = times.seconds.groupby(key).diff() if key is not None else times.seconds.diff()
     positive = gaps[gaps > 0]

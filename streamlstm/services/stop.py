@@ -14,9 +14,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
     stop = threading.Event()
 
-    def request(number: int, frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -150,7 +150,7 @@ def _world(device: str) -> Iterator[World]:
 def _shown(world: World) -> Iterator[Callable[[Progress], None]]:
     """Show losses, a bar and the time left, in the first process."""
     if world.rank != 0:
-        yield lambda progress: None
+        yield lambda _: None
         return
     columns = (
         TextColumn("training"),

@@ -61,7 +61,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those that train together (one, unless started by torchrun)."""
+    """Our place among those that train together (one, unless started by torchrun)."""
 
     rank: int = 0
     size: int = 1
@@ -95,7 +95,7 @@ def fit(
             network.train()
             loss, state = _loss(model, data, chunk, state)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
             optimizer.step()
             schedule.step()
@@ -188,6 +188,7 @@ def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tu
     ahead = ahead.clamp(max=len(data.inputs) - 1)
     target = data.inputs[ahead][..., :values]  # (B, T, L, D)
     weight = (data.present[ahead] & inside[..., None]).float()
-    surprise = -StudentT(freedom, location, scale, validate_args=False).log_prob(target)
+    likelihood = StudentT(freedom, location, scale, validate_args=False)
+    surprise = -likelihood.log_prob(target)  # type: ignore[no-untyped-call]
     loss = (surprise * weight).sum() / weight.sum().clamp(min=1.0)
     return loss, (state[0].detach(), state[1].detach())

@@ -55,7 +55,8 @@ def history_of(batches: Sequence[EventBatch]) -> History:
     keys = [key for batch in batches for key in batch.keys]
     if len(keys) < MIN_EVENTS:
         raise HistoryError(
-            f"the history holds {len(keys)} usable events; at least {MIN_EVENTS} are needed, and some thousands are better"
+            f"the history holds {len(keys)} usable events; at least {MIN_EVENTS} are needed, "
+            "and some thousands are better"
         )
     timestamp_ms = np.concatenate([batch.timestamp_ms for batch in batches])
     checksum = np.concatenate([batch.checksum for batch in batches])

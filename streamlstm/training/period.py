@@ -42,7 +42,8 @@ def _activity(events: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         deviation = events.std(axis=2)
     usual = np.nanmedian(deviation, axis=0) if np.isfinite(deviation).any() else np.ones(events.shape[1])
-    return np.log(deviation + 0.1 * usual + 1e-12)
+    activity: NDArray[np.float64] = np.log(deviation + 0.1 * usual + 1e-12)
+    return activity
 
 
 def _autocorrelation(samples: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,8 +22,10 @@ _PAGE = """<!doctype html>
 <title>streamlstm model {name}</title>
 <style>
  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #111827; }}
- table {{ border-collapse: collapse; }} td, th {{ text-align: left; padding: .2rem 1.5rem .2rem 0; vertical-align: top; }}
- th {{ font-weight: 600; }} p {{ max-width: 46rem; }}
+ table {{ border-collapse: collapse; }}
+ td, th {{ text-align: left; padding: .2rem 1.5rem .2rem 0; vertical-align: top; }}
+ th {{ font-weight: 600; }}
+ p {{ max-width: 46rem; }}
 </style></head><body>
 <h1>Model {name}</h1>
 <p>Trained by streamlstm. What it learned from, how well it forecasts events it has not seen, and which
@@ -113,7 +115,8 @@ def _shown_rows(trained: Trained) -> NDArray[np.int64]:
 
 def _shown_key(trained: Trained) -> str:
     event = trained.calibrated.events[_shown_rows(trained)[0]]
-    return trained.history.keys[trained.history.key_index[event]].decode()
+    key: bytes = trained.history.keys[trained.history.key_index[event]]
+    return key.decode()
 
 
 def _forecast_figure(trained: Trained) -> go.Figure:

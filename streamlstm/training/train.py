@@ -31,6 +31,9 @@ MAX_WARMUP_PERIOD = 64  # events: running means over a longer period are scored 
 MAX_ERRORS = 512  # horizon × values: the covariance of the errors grows with its square
 
 
+ALONE = World()
+
+
 class Options(msgspec.Struct, frozen=True):
     """How to train. ``horizon`` and ``period`` are found from the data unless given."""
 
@@ -61,8 +64,8 @@ def train(
     schema: StreamSchema,
     options: Options,
     *,
-    world: World = World(),
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    world: World = ALONE,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Scale, fit, calibrate. Pure but for ``on_progress`` and torch's random state, which is seeded.
 
@@ -157,8 +160,8 @@ def _check_sizes(history: History, architecture: Architecture) -> None:
         raise HistoryError(f"hidden must be a multiple of four, not {architecture.hidden}")
     if architecture.errors > MAX_ERRORS:
         raise HistoryError(
-            f"horizon {architecture.horizon} × {architecture.values} values = {architecture.errors} forecast errors per "
-            f"event; at most {MAX_ERRORS} are possible: use a shorter frame, a smaller horizon or fewer features"
+            f"horizon {architecture.horizon} × {architecture.values} values = {architecture.errors} forecast errors "
+            f"per event; at most {MAX_ERRORS} are possible: use a shorter frame, a smaller horizon or fewer features"
         )
     longest = int((history.held_out - history.starts[:-1]).max())
     if longest <= 2 * architecture.horizon + 8:

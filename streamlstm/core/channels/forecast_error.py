@@ -17,6 +17,6 @@ WEIGHT = 2.0
 
 
 @compiled
-def observe(running: NDArray[np.float32], seen: Seen) -> np.float32:
+def observe(_running: NDArray[np.float32], seen: Seen) -> np.float32:
     """Return the squared Mahalanobis length of the errors, per error; about 1 on normal data."""
     return seen.distance

@@ -28,4 +28,4 @@ class Seen(NamedTuple):
 def running_mean(running: NDArray[np.float32], value: np.float32, newness: np.float32) -> np.float32:
     """Move a running mean, (1,), towards ``value`` and return it."""
     running[0] += newness * (value - running[0])
-    return running[0]
+    return np.float32(running[0])
