@@ -57,8 +57,8 @@ def events(
 
     An event is ``{"key": str, "time": int, "<channel>": [frame_samples numbers], ...}``; ``time`` is
     the UTC millisecond of the frame's *last* sample, the moment at which the frame is complete. A
-    frame of one sample carries plain numbers instead of lists. Not-a-number samples (a sensor that
-    is off) become ``None``.
+    frame of one sample carries plain numbers instead of lists. Numbers are rounded to five
+    decimals, as a converter would; not-a-number samples (a sensor that is off) become ``None``.
 
     All sources must share one sample rate; raises ``ValueError`` otherwise.
     """
@@ -72,6 +72,6 @@ def events(
             samples = source.advance(frame_samples)
             event: dict[str, object] = {"key": source.key, "time": time_ms}
             for column, name in enumerate(source.channels):
-                values = [None if np.isnan(v) else float(v) for v in samples[:, column]]
+                values = [None if np.isnan(v) else round(float(v), 5) for v in samples[:, column]]
                 event[name] = values[0] if frame_samples == 1 else values
             yield event

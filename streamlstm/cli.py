@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import structlog
 from cyclopts import App, Parameter
@@ -15,13 +15,14 @@ from rich.console import Console
 
 from streamlstm import __version__
 from streamlstm.errors import SettingsError, StreamlstmError
-from streamlstm.services.settings import InspectSettings, ReplaySettings, ScoreSettings, TrainSettings
+from streamlstm.services.settings import AlertSettings, InspectSettings, ReplaySettings, ScoreSettings, TrainSettings
 
 PREFIX = "STREAMLSTM_"
 CONFIG = "streamlstm.toml"
+SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the same seed
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
-OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA"}
+OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA", "STREAMLSTM_WEBHOOK_SECRET"}
 
 app = App(
     name="streamlstm",
@@ -113,6 +114,24 @@ def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS)
 
 
 @app.command
+def alert(*, settings: AlertSettings) -> None:
+    """Deliver alerts to a webhook, in order per key and at least once.
+
+    Example: `STREAMLSTM_WEBHOOK_SECRET=… streamlstm alert --log sqlite:///sensors.db --webhook https://pager.example/in`
+
+    Slack: `STREAMLSTM_WEBHOOK=https://hooks.slack.com/… streamlstm alert --log sqlite:///sensors.db --template slack`
+
+    Alertmanager: `streamlstm alert --log sqlite:///sensors.db --template alertmanager --webhook http://alertmanager:9093`
+
+    While the receiver is down, alerts wait in the log. An alert the receiver refuses, or that fails too often,
+    becomes a dead letter; the same command with `--resend-dead-letters` sends those again.
+    """
+    from streamlstm.services.alerter import deliver
+
+    deliver(settings)
+
+
+@app.command
 def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> None:
     """Show what a bundle, a topic or a key holds.
 
@@ -127,6 +146,71 @@ def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> Non
     from streamlstm.services.inspector import inspect as run
 
     run(target, settings, Console())
+
+
+@app.command
+def simulate(
+    feed: Literal["ecg", "vibration"],
+    *,
+    out: Path = Path("feed"),
+    keys: int = 4,
+    minutes: float = 20.0,
+    clean_minutes: float = 5.0,
+    faults_per_hour: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
+
+    Example: `streamlstm simulate ecg --keys 4 --minutes 20 --out feed/`
+
+    Parameters
+    ----------
+    feed
+        `ecg`: patients with arrhythmias, lead-off and artefacts; `vibration`: motors with bearing faults.
+    out
+        Directory for FEED.history.jsonl, FEED.live.jsonl, FEED.toml and FEED.truth.csv.
+    keys
+        Patients or motors.
+    minutes
+        Length of the whole feed, in event time.
+    clean_minutes
+        Its first part, without faults: the history.
+    faults_per_hour
+        Faults of all kinds, per key; the feed's own mix unless given.
+    seed
+        Seed of everything random.
+    """
+    from simulators.feeds import FEEDS, write_feed
+
+    faults = write_feed(
+        FEEDS[feed],
+        out,
+        keys=keys,
+        seconds=60 * minutes,
+        clean_s=60 * clean_minutes,
+        seed=seed,
+        start_ms=SIMULATED_START_MS,
+        faults_per_hour=faults_per_hour,
+    )
+    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults))
+
+
+@app.command
+def demo(*, directory: Path = Path("out/demo"), seed: int = 1) -> None:
+    """See the whole product at work in two minutes: simulate, train, score live, deliver alerts, judge.
+
+    Example: `streamlstm demo`
+
+    Parameters
+    ----------
+    directory
+        Where everything goes; bundles found there from an earlier run with this seed are used again.
+    seed
+        Seed of the feeds and of training.
+    """
+    from simulators.demo import run
+
+    run(directory, seed, Console())
 
 
 @app.meta.default
@@ -158,7 +242,7 @@ def main() -> None:
 
 def option_names() -> set[str]:
     """Return the names of all options of all commands, as in a TOML file."""
-    settings = (TrainSettings, ScoreSettings, ReplaySettings, InspectSettings)
+    settings = (TrainSettings, ScoreSettings, AlertSettings, ReplaySettings, InspectSettings)
     return {name for kind in settings for name in kind.__dataclass_fields__}
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.core.bundle import Bundle
 from tests import builders
+
+torch.set_num_threads(1)  # as the trainer does: several threads lose much on a busy machine
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,12 @@ CHUNK_ROWS = 50_000
 STDIN = Path("-")
 
 
+def read_schema(path: Path) -> StreamSchema:
+    """Read a stream schema; raises :class:`SchemaError` that names the file and the reason."""
+    _check_there(path)
+    return StreamSchema.from_toml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
 def read_events(path: Path, schema: StreamSchema) -> Iterator[list[bytes]]:
     """Yield the file's events as JSON, chunk by chunk, in the order of the file.
 
@@ -36,6 +42,7 @@ def read_events(path: Path, schema: StreamSchema) -> Iterator[list[bytes]]:
     and the columns that the schema asks for and the file lacks.
     """
     if path.suffix in (".jsonl", ".ndjson"):
+        _check_there(path)
         yield from _line_chunks(path)
         return
     frames = _Frames(schema)
@@ -54,25 +61,39 @@ def read_records(path: Path, schema: StreamSchema) -> Iterator[list[Record]]:
 
 def read_tables(path: Path) -> Iterator[pd.DataFrame]:
     """Yield a file's rows as tables; CSV cells are strings."""
-    if path != STDIN and not path.is_file():
-        raise SchemaError(f"{path}: there is no such file")
-    if path.suffix == ".parquet":
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(CHUNK_ROWS):
-            yield batch.to_pandas()
-        return
     if path == STDIN:
         yield from _read_csv(sys.stdin, "standard input", ",")
         return
-    with path.open(newline="") as lines:
-        separator = _separator(lines)
-        yield from _read_csv(lines, str(path), separator)
+    _check_there(path)
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    with path.open(newline="", encoding="utf-8") as lines:
+        yield from _read_csv(lines, str(path))
 
 
-def _read_csv(lines: IO[str], name: str, separator: str) -> Iterator[pd.DataFrame]:
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise SchemaError(f"{path}: there is no such file")
+
+
+def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
     try:
-        yield from pd.read_csv(lines, sep=separator, dtype=str, chunksize=CHUNK_ROWS)
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(CHUNK_ROWS):
+            yield batch.to_pandas(integer_object_nulls=True)  # else one missing key makes floats of all
+    except pyarrow.ArrowException as error:
+        raise SchemaError(f"{path}: not a Parquet file: {error}") from error
+
+
+def _read_csv(lines: IO[str], name: str, separator: str | None = None) -> Iterator[pd.DataFrame]:
+    try:
+        separator = separator or _separator(lines)
+        for table in pd.read_csv(lines, sep=separator, dtype=str, chunksize=CHUNK_ROWS):
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first column for row names
+                raise SchemaError(f"{name}: not a table: rows have more cells than the header has names")
+            yield table
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{name}: not a table: {error}") from error
+        raise SchemaError(f"{name}: not a table: {str(error).strip()}") from error
 
 
 def _separator(lines: IO[str]) -> str:
@@ -125,7 +146,11 @@ class _Frames:
     def _framed(self, cells: pd.DataFrame) -> list[bytes]:
         """Join each key's consecutive rows to frames; events stand where their last row stood."""
         schema, samples = self._schema, self._schema.frame_samples
-        groups = cells.groupby(schema.key, sort=False).indices.values() if schema.key else [np.arange(len(cells))]
+        groups = (
+            cells.groupby(schema.key, sort=False, dropna=False).indices.values()
+            if schema.key
+            else [np.arange(len(cells))]
+        )
         whole = [np.asarray(at)[: len(at) // samples * samples].reshape(-1, samples) for at in groups]
         at = np.concatenate(whole) if whole else np.empty((0, samples), dtype=int)
         at = at[np.argsort(at[:, -1], kind="stable")]

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -178,8 +179,7 @@ class SqliteLog:
     def open_session(self, topic: str, group: str) -> SqliteSession:
         """Claim all partitions of the topic for this process under ``group``; see the port."""
         info = self.topic(topic)
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{group}.{topic}")
-        lock = FileLock(f"{self.path}.{name}.lock")
+        lock = FileLock(f"{self.path}.{quote(group, safe='')}@{topic}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -208,7 +208,12 @@ class SqliteLog:
                 raise
 
     def write(self, db: sqlite3.Connection, topic: str, outputs: Sequence[Output]) -> None:
-        """Append records inside a transaction, and apply the topic's retention now and then."""
+        """Append records inside a transaction, and apply the topic's retention now and then.
+
+        Without records there is nothing to do, and the topic need not exist.
+        """
+        if not outputs:
+            return
         topic_id, taken_ms = self._topic_id(topic), self.clock()
         by_partition: dict[int, list[Output]] = {}
         for output in outputs:
@@ -228,8 +233,7 @@ class SqliteLog:
             db.execute(
                 "UPDATE partitions SET end_offset = ? WHERE topic_id = ? AND partition = ?", (end + len(chosen), *where)
             )
-        if outputs:
-            self._trim(db, topic_id, taken_ms)
+        self._trim(db, topic_id, taken_ms)
 
     def _trim(self, db: sqlite3.Connection, topic_id: int, now: int) -> None:
         """Remove records older than the topic's retention; the last record of a partition stays."""
@@ -300,6 +304,7 @@ class SqliteSession:
         self._where = (group, topic.name)
         self._lock = lock
         self._next: dict[int, int] = {}
+        self._started: dict[int, int] = {}  # as committed when last asked
         self.rewind()
 
     def rewind(self) -> None:
@@ -308,6 +313,7 @@ class SqliteSession:
             "SELECT partition, next_offset FROM offsets WHERE group_name = ? AND topic = ?", self._where
         )
         self._next = dict(enumerate(self._log.topic(self._topic.name).start_offsets)) | dict(rows)
+        self._started = dict(self._next)
 
     def watermarks(self) -> Mapping[int, int]:
         """Return the committed watermarks (ms) per partition."""
@@ -367,16 +373,18 @@ class SqliteSession:
         for partition, (first, following) in commit.offsets.items():
             where = (*self._where, partition)
             found = db.execute(
-                "SELECT next_offset FROM offsets WHERE group_name = ? AND topic = ? AND partition = ?", where
+                "SELECT next_offset, watermark_ms FROM offsets WHERE group_name = ? AND topic = ? AND partition = ?",
+                where,
             ).fetchone()
-            if found and found[0] != first:
+            committed, watermark_ms = found or (self._started[partition], 0)
+            if committed != first:
                 raise Fenced(
                     f"topic {self._topic.name!r} partition {partition}: this scorer read from offset {first}, but "
-                    f"{found[0]} is committed for group {self._where[0]!r}: another scorer has taken over"
+                    f"{committed} is committed for group {self._where[0]!r}: another scorer has taken over"
                 )
             db.execute(
                 "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?, ?)",
-                (*where, following, commit.watermarks.get(partition, 0)),
+                (*where, following, max(watermark_ms, commit.watermarks.get(partition, 0))),
             )
 
     def _write_states(self, db: sqlite3.Connection, commit: Commit) -> None:
@@ -401,18 +409,47 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise LogError(f"{path}: there is no directory {path.parent}")
     with _translated(path):
         db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN IMMEDIATE")
-        (found,) = db.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
+        try:
+            found = _prepare(db)
+        except BaseException:
+            db.close()
+            raise
     if found not in (0, FORMAT):
+        db.close()
         raise LogError(f"{path}: written by another release (format {found}, this one reads {FORMAT})")
     return db
+
+
+def _prepare(db: sqlite3.Connection) -> int:
+    """Set the connection up, and make the tables if the file is new; return the format that was found."""
+    _use_wal(db)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("BEGIN IMMEDIATE")
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found == 0:
+        for statement in _TABLES.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("COMMIT")
+    return int(found)
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Set the journal mode; alone among statements it fails at once, timeout or not, while another writes.
+
+    It happens where several services are the first to open a file.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    pause = threading.Event()
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            pause.wait(POLL_PAUSE_S)
+        else:
+            return
 
 
 @contextmanager

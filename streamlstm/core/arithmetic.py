@@ -48,7 +48,7 @@ def tanh32(x: np.float32) -> np.float32:
 
 @compiled
 def log32(x: np.float32) -> np.float32:
-    """Return the natural logarithm of a positive, normal float32; relative error below 2e-7.
+    """Return the natural logarithm of a positive, normal float32; relative error below 3e-7.
 
     Source: x = 2^k · m with m in [√½, √2), log m = 2 atanh((m−1)/(m+1)) as its series to the
     eleventh power, whose remainder is below 2^-27 there.

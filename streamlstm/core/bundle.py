@@ -328,6 +328,7 @@ def _check_head(data: object) -> _Head:
 def _digest(data: dict[str, Any], arrays: Arrays) -> str:
     digest = hashlib.sha256()
     contents = {name: value for name, value in data.items() if name not in ("digest", "report")}
+    contents["feature_order"] = list(data["schema"]["features"])  # which channel is whose; below, keys are sorted
     digest.update(msgspec.json.encode(contents, order="deterministic"))
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

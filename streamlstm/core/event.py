@@ -121,6 +121,10 @@ class EventDecoder:
         key_bytes = (record.key or KEYLESS) if self._schema.key is None else str(key).encode()
         if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
             raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
+        try:
+            key_bytes.decode()
+        except UnicodeDecodeError as error:
+            raise _Bad("invalid", f"the record's key is not UTF-8: {error}") from error
         return key_bytes
 
     def _timestamp_ms(self, time: str | float) -> int:

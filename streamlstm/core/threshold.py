@@ -19,7 +19,8 @@ from streamlstm.core.compiled import compiled
 from streamlstm.core.state import TAIL_SCALE, TAIL_START
 
 TAIL_PROBABILITY = 0.05  # the share of events above the moving quantile; recipe
-LEARNING_RATE = 0.02  # recipe: .01–.03
+FASTEST_LEARNING = 0.02  # recipe: .01–.03, measured at an alarm rate of 1e-3
+MEMORY_ALARMS = 1.0  # the tail remembers about as many events as this many alarms are promised in
 LARGEST_EXCESS = 4.0  # an excess counts as at most 4 scales when learning; recipe
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
@@ -28,12 +29,14 @@ _F = np.float32
 
 class TailParameters(NamedTuple):
     """``start`` and ``scale``: the calibrated tail a new key begins with. ``alarm_rate``: the share
-    of events that may be flagged. ``mean_excess``: what an excess averages among learned events."""
+    of events that may be flagged. ``mean_excess``: what an excess averages among learned events.
+    ``learning_rate``: how far one event moves the tail."""
 
     start: np.float32
     scale: np.float32
     alarm_rate: np.float32
     mean_excess: np.float32
+    learning_rate: np.float32
 
 
 def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParameters:
@@ -42,12 +45,19 @@ def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParame
     Flagged events are not learned from, so the learned excesses are a truncated exponential:
     below k = log(.05/rate) scales, each counted as at most 4. Their mean is less than one scale by a
     known factor, and the update divides by it; else the tail would creep inwards.
+
+    The quantile moves one scale in 1/(.05 · learning rate) events. That memory is tied to the promise:
+    about the events in which one alarm is due. A feed of 60 events a second asked for an alarm an hour
+    then remembers an hour; with a fixed rate it would learn a fault that grows over a minute.
     """
     if not 0 < alarm_rate < TAIL_PROBABILITY:
         raise ValueError(f"the alarm rate must lie between 0 and {TAIL_PROBABILITY}, not {alarm_rate}")
     k, cap = math.log(TAIL_PROBABILITY / alarm_rate), LARGEST_EXCESS
     mean = 1 - math.exp(-k) * (1 + k) if k <= cap else 1 - math.exp(-cap) - cap * math.exp(-k)
-    return TailParameters(_F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))))
+    learning_rate = min(FASTEST_LEARNING, alarm_rate / (TAIL_PROBABILITY * MEMORY_ALARMS))
+    return TailParameters(
+        _F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))), _F(learning_rate)
+    )
 
 
 @compiled
@@ -72,7 +82,7 @@ def score_at(probability: np.float32, tail: NDArray[np.float32]) -> np.float32:
 @compiled
 def learn_tail(score: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> None:
     """Move the tail towards a score that is taken as normal, in place."""
-    rate = _F(LEARNING_RATE)
+    rate = parameters.learning_rate
     above = score > tail[TAIL_START]
     excess = (score - tail[TAIL_START]) / tail[TAIL_SCALE]
     step = _F(1.0 - TAIL_PROBABILITY) if above else _F(-TAIL_PROBABILITY)

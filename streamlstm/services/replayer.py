@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamlstm.adapters.files import read_events
+from streamlstm.adapters.files import read_events, read_schema
 from streamlstm.core.event import LATEST_MS, EventDecoder
 from streamlstm.core.log import NewRecord, Record
 from streamlstm.core.schema import StreamSchema
@@ -27,7 +27,7 @@ def replay(path: Path, settings: ReplaySettings) -> int:
     Events that cannot be decoded are written too, at the pace of the last one that could: what to do
     with bad records is the scorer's to say.
     """
-    schema = StreamSchema.from_toml(settings.stream.read_text(), str(settings.stream))
+    schema = read_schema(settings.stream)
     log = open_log(settings.log, must_exist=False)
     try:
         log.create_topic(settings.topic, settings.partitions, settings.retention_s)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from streamlstm.adapters.files import read_tables
+from streamlstm.core.event import LATEST_MS
 from streamlstm.errors import SchemaError
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "event_time", "time_ms", "time_s")
@@ -39,7 +40,7 @@ def draft_schema(path: Path) -> str:
     others = [str(name) for name in table.columns if name != time_name]
     key = _find_key(table, others)
     features = {name: line for name in others if name != key and (line := _feature_lines(name, table[name]))}
-    if not any(line.startswith("[") and "numeric" in line for line in features.values()):
+    if not any(line.startswith("[") and 'kind = "numeric"' in line for line in features.values()):
         raise SchemaError(f"{path}: no column of numbers was found among {', '.join(map(repr, others))}")
     gap_s = _typical_gap_s(times, table[key] if key else None)
     frame = _frame_samples(gap_s)
@@ -69,17 +70,22 @@ def _find_time(table: pd.DataFrame, path: Path) -> tuple[str, _Times]:
 
 def _as_times(column: pd.Series[Any], *, named: bool) -> _Times | None:
     if pd.api.types.is_datetime64_any_dtype(column):
-        return _Times("iso8601", column.astype("datetime64[us]").astype("int64") / 1e6)
+        return _Times("iso8601", _seconds(column))
     numbers = pd.to_numeric(column, errors="coerce")
     if numbers.notna().mean() > 0.9:
         for unit, per_s, least in (("us", 1e6, 1e14), ("ms", 1e3, 1e11), ("s", 1.0, 1e8)):
-            if numbers.median() >= least:
+            if least <= numbers.median() < LATEST_MS / 1000 * per_s:
                 return _Times(unit, numbers / per_s)
-        return None  # too small for a time since 1970
+        return None  # too small, or too large, for a time since 1970
     moments = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
     if moments.notna().mean() > 0.9 or (named and moments.notna().mean() > 0.5):
-        return _Times("iso8601", moments.astype("datetime64[us, UTC]").astype("int64") / 1e6)
+        return _Times("iso8601", _seconds(moments))
     return None
+
+
+def _seconds(moments: pd.Series[object]) -> pd.Series[float]:
+    """Return moments as seconds since 1970; not-a-number where there is none."""
+    return (pd.to_datetime(moments, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
 
 
 def _find_key(table: pd.DataFrame, names: list[str]) -> str | None:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from streamlstm.adapters.bundle_files import read_bundle
-from streamlstm.adapters.files import read_records
+from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.log import EventLog, Record, ScorerSession
 from streamlstm.core.record import AlertRecord
@@ -24,13 +24,12 @@ from streamlstm.core.scorer import Outcome, Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogUnavailable
 from streamlstm.services.log_url import open_log
+from streamlstm.services.outage import Outage
 from streamlstm.services.settings import ScoreSettings
 from streamlstm.services.stop import stop_on_signals
 
 POLL_TIMEOUT_S = 1.0
 REPORT_EVERY_S = 10.0
-FIRST_WAIT_S = 0.2  # before the first new try when the log is out of reach; doubled up to LONGEST_WAIT_S
-LONGEST_WAIT_S = 10.0
 
 logger = structlog.get_logger()
 
@@ -58,7 +57,7 @@ def load_for(settings: ScoreSettings) -> Bundle:
     """Read the bundle, and refuse it if it was not trained for the stream."""
     bundle = read_bundle(settings.model)
     if settings.stream is not None:
-        stream = StreamSchema.from_toml(settings.stream.read_text(), str(settings.stream))
+        stream = read_schema(settings.stream)
         if stream != bundle.schema:
             raise BundleError(
                 f"{settings.model} does not fit {settings.stream}: {', '.join(_differences(stream, bundle.schema))}"
@@ -115,7 +114,7 @@ def score_poll(session: ScorerSession, scorer: Scorer, records: Sequence[Record]
 
 
 def _loop(session: ScorerSession, scorer: Scorer, settings: ScoreSettings, stop: threading.Event) -> Totals:
-    totals, outage = Totals(), _Outage(settings.give_up_after_s, stop.wait)
+    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait)
     reported, reported_s = 0, time.monotonic()
     while not stop.is_set():
         try:
@@ -136,33 +135,6 @@ def _loop(session: ScorerSession, scorer: Scorer, settings: ScoreSettings, stop:
             logger.info("progress", **vars(totals), events_per_s=round(rate), keys_in_memory=len(scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
     return totals
-
-
-class _Outage:
-    """Waits longer and longer while the log is out of reach; gives up in the end."""
-
-    def __init__(self, give_up_after_s: float, wait: Callable[[float], bool]) -> None:
-        self._give_up_after_s = give_up_after_s
-        self._wait = wait
-        self._since_s: float | None = None
-        self._wait_s = FIRST_WAIT_S
-
-    def wait(self, error: LogUnavailable) -> None:
-        """Wait before the next try, or raise ``error`` again if it has lasted too long."""
-        now_s = time.monotonic()
-        if self._since_s is None:
-            self._since_s = now_s
-        if now_s - self._since_s > self._give_up_after_s:
-            raise error
-        logger.warning("log out of reach, waiting", error=str(error), wait_s=self._wait_s)
-        self._wait(self._wait_s)
-        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
-
-    def over(self) -> None:
-        """Note that the log answered."""
-        if self._since_s is not None:
-            logger.info("log in reach again", outage_s=round(time.monotonic() - self._since_s, 1))
-        self._since_s, self._wait_s = None, FIRST_WAIT_S
 
 
 def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:

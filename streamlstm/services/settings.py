@@ -59,6 +59,8 @@ class TrainSettings:
     "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
     seed: int = 0
     "Seed of everything random."
+    threads: Positive = 1
+    "CPU threads to train with; small models gain little from more, and lose much on a busy machine."
     device: str = "cpu"
     "Where to train: cpu, cuda or cuda:N."
 
@@ -98,6 +100,51 @@ class ScoreSettings:
     "Stop when the log has been out of reach for this long."
     until_end: bool = False
     "Stop at the end of the topic instead of waiting for more."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AlertSettings:
+    """Options of ``streamlstm alert``."""
+
+    log: str
+    "The log with the alerts: sqlite:///FILE."
+    webhook: str
+    "Address to POST to. If it is a secret, as Slack's is, give it as STREAMLSTM_WEBHOOK or in the TOML file."
+    topic: str = "events"
+    "The input topic; alerts come from TOPIC.alerts, those given up go to TOPIC.alerts.dead-letters."
+    group: str = "streamlstm"
+    "Name under which is kept what was delivered; one per receiver. A new one starts with the first alert there is."
+    template: Literal["json", "slack", "alertmanager"] = "json"
+    "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
+    webhook_secret_file: Path | None = None
+    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET."
+    link: str | None = None
+    "Address to show with an alert, of a dashboard for example; {key} and {id} are filled in."
+    public_only: bool = False
+    "Connect to public IP addresses only, whatever the receiver's name resolves to."
+    timeout_s: Seconds = 10.0
+    "Time a request may take from start to end."
+    tries: Positive = 12
+    "Failed tries, with the receiver up, after which an alert becomes a dead letter."
+    dead_letter_after_s: Seconds = 86_400.0
+    "Time since its first try after which an alert becomes a dead letter, even if the receiver is down."
+    connections: Positive = 8
+    "Requests at once, at most; never two of one key."
+    window: Positive = 256
+    "Alerts read and not yet committed, at most; so many may be sent again after a crash."
+    hold_s: Seconds = 86_400.0
+    "With alertmanager: it ends an open alert by itself after this time."
+    skip_older_than_s: Seconds | None = None
+    "Do not send alerts that came into the log longer ago than this; all are sent unless given."
+    retention_s: Seconds | None = None
+    "Remove dead letters after this time; never unless given."
+    give_up_after_s: Seconds = 300.0
+    "Stop when the log has been out of reach for this long."
+    until_end: bool = False
+    "Stop when all alerts there are have been delivered or given up, instead of waiting for more."
+    resend_dead_letters: bool = False
+    "Send the dead letters of this group once more, and stop. What fails again goes back to the end of the topic."
 
 
 @Parameter(name="*")

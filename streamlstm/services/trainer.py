@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from streamlstm.adapters.bundle_files import write_bundle
-from streamlstm.adapters.files import read_records
+from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.event import EventBatch, EventDecoder
 from streamlstm.core.log import EventLog, Record
 from streamlstm.core.schema import StreamSchema
@@ -34,8 +34,9 @@ logger = structlog.get_logger()
 
 def run(settings: TrainSettings) -> Trained:
     """Train and write the bundle; under torchrun, every process trains and the first one writes."""
-    schema = StreamSchema.from_toml(settings.stream.read_text(), str(settings.stream))
+    schema = read_schema(settings.stream)
     _check_device(settings.device)
+    torch.set_num_threads(settings.threads)
     history = read_history(settings, schema)
     options = Options(**{name: getattr(settings, name) for name in Options.__struct_fields__})
     with _world(options.device) as world, _shown(world) as on_progress:

@@ -97,7 +97,7 @@ def calibrate(
         score=score,
         tail_start=max(tail_start, 1e-2),
         tail_scale=max(tail_scale, 1e-2),
-        band=_band(last, held_out),
+        band=_band(last, held_out[:, None] & ~np.isnan(events.values)),
         events=chosen,
         held_out=held_out,
         results=last,
@@ -222,10 +222,11 @@ def _tail_curve(raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
     return knots, -np.log10(probabilities), 1.0 / (tail_index * math.log(10.0))
 
 
-def _band(results: Results, held_out: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return, per value, the half-width in forecast scales that held 99 % of held-out values."""
+def _band(results: Results, counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return, per value, the half-width in forecast scales that held 99 % of the values ``counted``, (n, D)."""
     off = np.abs(results.inputs - results.location) / results.scale
-    return np.array([_quantile(column[held_out & np.isfinite(column)]) for column in off.T], dtype=np.float32)
+    counted = counted & np.isfinite(off)
+    return np.array([_quantile(column[use]) for column, use in zip(off.T, counted.T, strict=True)], dtype=np.float32)
 
 
 def _quantile(sizes: NDArray[np.float32]) -> float:

@@ -68,6 +68,8 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
     bundle, report = trained.bundle, trained.bundle.report
     a, c = bundle.architecture, bundle.calibration
     found = "found in the data" if report["period_found"] else "no period found, a default"
+    if report["options"]["period"] is not None:
+        found = "as given"
     return [
         ("History", f"{report['events']:,} events of {report['keys']:,} keys, {_day(report['first_event_ms'])} to "
                     f"{_day(report['last_event_ms'])}; {report['duplicates_left_out']:,} duplicates left out"),
@@ -162,7 +164,8 @@ def _score_figure(trained: Trained) -> go.Figure:
 def _coverage(trained: Trained) -> float:
     results, held_out = trained.calibrated.results, trained.calibrated.held_out
     inside = np.abs(results.inputs - results.location) <= results.scale * trained.bundle.band
-    known = np.isfinite(results.location) & held_out[:, None]
+    present = ~np.isnan(trained.history.values[trained.calibrated.events])
+    known = np.isfinite(results.location) & held_out[:, None] & present
     return float(inside[known].mean())
 
 

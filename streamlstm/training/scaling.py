@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamlstm.core.feature import FeatureParameters, input_width, write_all_inputs
 from streamlstm.core.schema import StreamSchema
+from streamlstm.errors import HistoryError
 from streamlstm.training.history import History
 
 MIN_KEY_EVENTS = 50  # a key's own scale from fewer events is noise
@@ -34,11 +35,15 @@ class Scaling:
 
 
 def fit_scaling(history: History, schema: StreamSchema) -> Scaling:
-    """Fit on the training part of every key."""
+    """Fit on the training part of every key; raises :class:`HistoryError` for values beyond any scale."""
     train = ~history.is_held_out
     channels = len(schema.numeric)
     values = history.values.reshape(len(history), channels, schema.frame_samples)
-    mean, deviation = _moments(values[train])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = _moments(values[train])
+    for name, scale in zip(schema.numeric, np.abs(mean) + deviation, strict=True):
+        if not np.isfinite(scale):
+            raise HistoryError(f"the feature {name!r} holds values too large for a scale: remove them from the history")
     means, deviations = [mean], [deviation]
     scaler_of: dict[str, int] = {}
     if len(history.keys) > 1:

@@ -28,6 +28,9 @@ from streamlstm.training.scaling import Scaling, fit_scaling, model_inputs, scal
 EMBEDDING = 8  # floats per category
 LONG_EVENT_MS = 3_600_000  # an event of an hour or more is forecast one ahead only; recipe
 MAX_WARMUP_PERIOD = 64  # events: running means over a longer period are scored before they are full
+CALM_MS = 10_000  # two faults of a fast feed within ten seconds are one alert to a person
+MIN_CALM_EVENTS, MAX_CALM_EVENTS = 4, 1024
+MIN_HOLD_EVENTS = 128
 MAX_ERRORS = 512  # horizon × values: the covariance of the errors grows with its square
 
 
@@ -132,7 +135,7 @@ def train(
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
         ),
-        alerting=_alerting(period, options.alarm_rate),
+        alerting=_alerting(period, scaling.parameters.typical_gap_ms, options.alarm_rate),
         report={},
     )
     report = _report(history, scaling, options, curve, calibrated, architecture, period_found=found)
@@ -144,14 +147,17 @@ def _horizon(values: int, typical_gap_ms: float) -> int:
     return 1 if typical_gap_ms >= LONG_EVENT_MS or 4 * values > MAX_ERRORS else 4
 
 
-def _alerting(period: int, alarm_rate: float) -> Alerting:
-    """Return when episodes close: after about a period of calm; the guard lasts five."""
-    calm = int(np.clip(period, 4, 32))
+def _alerting(period: int, typical_gap_ms: float, alarm_rate: float) -> Alerting:
+    """Return when episodes close: after a calm period, but no sooner than people can follow.
+
+    The guard, which keeps an open episode's threshold from learning, lasts five times as long.
+    """
+    calm = int(np.clip(max(period, CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
     return Alerting(
         alarm_rate=alarm_rate,
         resolve_after_events=calm,
         cooldown_events=2 * calm,
-        hold_events=int(np.clip(5 * period, 128, 1024)),
+        hold_events=max(MIN_HOLD_EVENTS, 5 * calm),
     )
 
 
@@ -166,6 +172,11 @@ def _check_sizes(history: History, architecture: Architecture) -> None:
     longest = int((history.held_out - history.starts[:-1]).max())
     if longest <= 2 * architecture.horizon + 8:
         raise HistoryError(f"the longest key has {longest} events to learn from: too few to learn any order in time")
+    tail = int((history.starts[1:] - history.held_out).max())
+    if tail <= architecture.horizon:
+        raise HistoryError(
+            f"no key has more than {tail} held-out events: too few to judge forecasts {architecture.horizon} ahead"
+        )
 
 
 def _category_ids(history: History, scaling: Scaling, schema: StreamSchema) -> NDArray[np.int64]:

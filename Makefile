@@ -1,0 +1,37 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both set up what they need in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
+
+.PHONY: demo test check bench real-data clean
+
+demo: $(READY)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
+	$(VENV)/bin/streamlstm demo
+
+test: $(READY) check  ## style, types, then every test
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+real-data: $(READY)  ## train and score the real, labelled records; prints README's table
+	$(VENV)/bin/python -m tests.benchmarks.real_data
+
+bench: $(READY)  ## every benchmark: two things in one run, as a ratio
+	$(VENV)/bin/python -m tests.benchmarks.core_step
+
+# torch first and by itself: PyPI's plain Linux wheel brings gigabytes of CUDA, PyTorch's CPU index does not;
+# where that index cannot be reached, pip takes what it is set up to take.
+$(READY): pyproject.toml deploy/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --retries 0 --index-url https://download.pytorch.org/whl/cpu "$(TORCH)" 2>/dev/null || $(PIP) "$(TORCH)"
+	$(PIP) --constraint deploy/constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,340 @@
+"""The whole product at work in a few minutes: simulated feeds, training, live scoring, alerts, the truth.
+
+Nothing here is special to the demo but the feeds and the receiver of alerts: every step is a command
+that a user would type, and is shown before it runs. Each service is a process of its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from simulators.feed import Fault
+from simulators.feeds import FEEDS, write_feed
+from simulators.judge import Episode, judge
+from streamlstm.adapters.alert_body import AlertBody
+from streamlstm.adapters.signature import HEADER, signature
+from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.record import AlertRecord, decode_score
+from streamlstm.core.topic import scores_topic
+
+PATIENCE_S = 60.0  # for a service to finish what is written, after its feed has ended
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One feed of the demo: how many keys, how long, how fast, and how often it may be wrong."""
+
+    feed: str
+    what: str
+    keys: int
+    history_s: float
+    live_s: float
+    speed: float
+    events_per_s: float
+    first_key: str
+    false_alarms_per_hour: float = 1.0
+
+    @property
+    def alarm_rate(self) -> float:
+        """The promised rate per event that makes the promised alarms per key and hour."""
+        return self.false_alarms_per_hour / (3600 * self.events_per_s)
+
+
+PLANS = (
+    Plan("ecg", "a ward of patients, one ECG lead each", 4, 300.0, 900.0, 30.0, 16.0, "patient-01"),
+    Plan("vibration", "a rig of electric motors, one accelerometer each", 3, 120.0, 300.0, 10.0, 62.5, "motor-01"),
+)
+
+
+class Receiver:
+    """A web server that takes alerts, checks who sent them, keeps each once, and prints them."""
+
+    def __init__(self, console: Console) -> None:
+        self.secret = secrets.token_hex(32)
+        self.alerts: list[AlertRecord] = []
+        self._console = console
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.send_response(receiver.take(self))
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def take(self, request: BaseHTTPRequestHandler) -> int:
+        """Return the HTTP status for a request: 204, or 401 if the signature is not ours."""
+        data = request.rfile.read(int(request.headers["Content-Length"]))
+        signed = request.headers[HEADER]
+        sent_s = int(signed.split(",")[0].removeprefix("t="))
+        if not hmac.compare_digest(signed, signature(data, [self.secret.encode()], sent_s)):
+            return 401
+        received = msgspec.json.decode(data, type=AlertBody)
+        with self._lock:  # delivery is at least once: the idempotency key tells a repetition
+            if received.idempotency_key not in self._seen:
+                self._seen.add(received.idempotency_key)
+                self.alerts.append(received.alert)
+                _show(received.alert, self._console)
+        return 204
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def run(directory: Path, seed: int, console: Console, plans: Sequence[Plan] = PLANS) -> None:
+    """Run the demo in ``directory``; bundles made by an earlier run with this seed are used again."""
+    started_s = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
+    truth = {plan.feed: _simulate(plan, directory, seed, console) for plan in plans}
+    for plan in plans:
+        _train(plan, directory, seed, console)
+    receiver = Receiver(console)
+    try:
+        rates = _live(plans, directory, receiver, console)
+    finally:
+        receiver.close()
+    for plan in plans:
+        _verdict(plan, truth[plan.feed], receiver.alerts, rates[plan.feed], directory, console)
+    console.print(
+        f"\nThe demo took {time.monotonic() - started_s:.0f} s. Everything it made is in {directory}/. Look closer:"
+    )
+    log, first = f"sqlite:///{directory}/demo.db", plans[0].feed
+    for command in (
+        f"streamlstm inspect {first}.alerts --log {log}",
+        f"streamlstm inspect {plans[0].first_key} --topic {first} --log {log} --model {directory}/{first}.model",
+        f"streamlstm inspect {directory}/{first}.model    (and open report.html there in a browser)",
+    ):
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _simulate(plan: Plan, directory: Path, seed: int, console: Console) -> list[Fault]:
+    console.rule(f"[bold]Simulating {plan.what}")
+    console.print(
+        f"{plan.keys} keys: {plan.history_s:.0f} s without faults to learn from, then {plan.live_s:.0f} s with faults. "
+        f"What is injected, and when, goes to {plan.feed}.truth.csv; no event says it.",
+        highlight=False,
+    )
+    seconds = plan.history_s + plan.live_s
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("simulating", total=1.0)
+        return write_feed(
+            FEEDS[plan.feed],
+            directory,
+            keys=plan.keys,
+            seconds=seconds,
+            clean_s=plan.history_s,
+            seed=seed,
+            start_ms=int((time.time() - seconds) * 1000),
+            on_progress=lambda share: progress.update(task, completed=share),
+        )
+
+
+def _train(plan: Plan, directory: Path, seed: int, console: Console) -> None:
+    model = directory / f"{plan.feed}.model"
+    console.rule(f"[bold]Training on the {plan.feed} history")
+    made_for = directory / f"{plan.feed}.model.seed"
+    if model.is_dir() and made_for.is_file() and made_for.read_text() == str(seed):
+        console.print(f"{model} was made by an earlier run with this seed, and is used again.", highlight=False)
+        return
+    console.print(
+        f"An alarm rate of {plan.alarm_rate:.1e} per event: {plan.false_alarms_per_hour:g} false alarm an hour and key "
+        f"at {plan.events_per_s:g} events a second.",
+        highlight=False,
+    )
+    schema, history = directory / f"{plan.feed}.toml", directory / f"{plan.feed}.history.jsonl"
+    arguments = ["train", "--stream", schema, "--history", history, "--out", model,
+                 "--alarm-rate", f"{plan.alarm_rate:.3g}", "--seed", seed]  # fmt: skip
+    subprocess.run(_command(arguments, console), check=True)
+    made_for.write_text(str(seed))
+
+
+def _live(plans: Sequence[Plan], directory: Path, receiver: Receiver, console: Console) -> dict[str, float]:
+    """Replay, score and alert on all feeds at once; return the events scored per second of each."""
+    console.rule("[bold]Live")
+    console.print(
+        "Each line below is an alert that reached the receiver, a small web server of this demo.", highlight=False
+    )
+    database = directory / "demo.db"
+    for file in directory.glob("demo.db*"):
+        file.unlink()
+    log, secret = f"sqlite:///{database}", directory / "webhook.secret"
+    secret.write_text(receiver.secret)
+    SqliteLog(database).close()
+    services, feeders, pause = [], [], threading.Event()
+    with (directory / "services.log").open("w") as out:
+        started_s = time.monotonic()
+        for plan in plans:
+            live, schema, model = (directory / f"{plan.feed}.{end}" for end in ("live.jsonl", "toml", "model"))
+            feeders.append(_start(["replay", live, "--stream", schema, "--log", log, "--topic", plan.feed,
+                                   "--speed", plan.speed], out, console))  # fmt: skip
+        _wait_for_topics(database, plans)
+        for plan in plans:
+            model = directory / f"{plan.feed}.model"
+            services.append(_start(["score", "--log", log, "--topic", plan.feed, "--model", model], out, console))
+            services.append(
+                _start(
+                    [
+                        "alert",
+                        "--log",
+                        log,
+                        "--topic",
+                        plan.feed,
+                        "--webhook",
+                        receiver.url,
+                        "--webhook-secret-file",
+                        secret,
+                    ],
+                    out,
+                    console,
+                )
+            )
+        try:
+            while any(feeder.poll() is None for feeder in feeders):
+                _check_alive(services, directory)
+                pause.wait(0.5)
+            _wait_until_scored(database, plans)
+            pause.wait(2.0)  # for the last alerts to be delivered
+            seconds = time.monotonic() - started_s
+        finally:
+            for process in (*feeders, *services):
+                process.terminate()
+            for process in (*feeders, *services):
+                process.wait()
+    return {plan.feed: _end(database, plan.feed) / seconds for plan in plans}
+
+
+def _check_alive(services: Sequence[subprocess.Popen[bytes]], directory: Path) -> None:
+    if any(service.poll() is not None for service in services):
+        raise RuntimeError(f"a service ended too early; see {directory / 'services.log'}")
+
+
+def _command(arguments: Sequence[object], console: Console) -> list[str]:
+    words = [str(argument) for argument in arguments]
+    console.print(f"$ streamlstm {' '.join(words)}", style="cyan", highlight=False, soft_wrap=True)
+    return [sys.executable, "-m", "streamlstm", *words]
+
+
+def _start(arguments: Sequence[object], out: IO[str], console: Console) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out)
+
+
+def _wait_for_topics(database: Path, plans: Sequence[Plan]) -> None:
+    wanted = {plan.feed for plan in plans}
+    _wait(lambda log: wanted <= {info.name for info in log.topics()}, database)
+
+
+def _wait_until_scored(database: Path, plans: Sequence[Plan]) -> None:
+    def done(log: SqliteLog) -> bool:
+        return all(
+            sum(log.topic(scores_topic(p.feed)).end_offsets) >= sum(log.topic(p.feed).end_offsets) for p in plans
+        )
+
+    _wait(done, database)
+
+
+def _wait(ready: Callable[[SqliteLog], bool], database: Path) -> None:
+    log, pause = SqliteLog(database), threading.Event()
+    deadline_s = time.monotonic() + PATIENCE_S
+    try:
+        while not ready(log):
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"a service did not keep up; see {database.parent / 'services.log'}")
+            pause.wait(0.2)
+    finally:
+        log.close()
+
+
+def _end(database: Path, topic: str) -> int:
+    log = SqliteLog(database)
+    try:
+        return sum(log.topic(topic).end_offsets)
+    finally:
+        log.close()
+
+
+def _show(alert: AlertRecord, console: Console) -> None:
+    if alert.action == "opened":
+        feature = max(alert.features, key=lambda feature: feature.share)
+        line = (
+            f"[red]▲ opened  [/red]  {alert.key:11} score {alert.peak_score:.1f} over {alert.threshold:.1f}, "
+            f"mostly {feature.name}"
+        )
+    elif alert.action == "resolved":
+        seconds = (alert.time_ms - alert.since_ms) / 1000
+        line = f"[green]▼ resolved[/green]  {alert.key:11} {alert.reason}, {seconds:.0f} s after it opened"
+    else:
+        return
+    console.print(f"{_clock(alert.time_ms)}  {line}  ({alert.id})", highlight=False, soft_wrap=True)
+
+
+def _clock(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S")
+
+
+def _verdict(
+    plan: Plan, faults: Sequence[Fault], alerts: Sequence[AlertRecord], rate: float, directory: Path, console: Console
+) -> None:
+    """Print what was injected, found, missed and false."""
+    episodes = _episodes(plan.feed, alerts, max((fault.end_ms for fault in faults), default=0))
+    verdicts, false = judge(faults, episodes)
+    hours = plan.keys * plan.live_s / 3600
+    table = Table(title=f"{plan.feed}: {plan.what}", title_justify="left")
+    for column in ("injected fault", "injected", "found", "missed", "median delay"):
+        table.add_column(column, justify="left" if column == "injected fault" else "right")
+    for v in verdicts:
+        delay = "" if v.median_delay_s is None else f"{v.median_delay_s:.1f} s"
+        table.add_row(v.kind, str(v.injected), str(v.found), str(v.injected - v.found), delay)
+    console.print()
+    console.print(table)
+    found, injected = sum(v.found for v in verdicts), sum(v.injected for v in verdicts)
+    console.print(
+        f"{found} of {injected} found; {false} false alarms in {hours:.2f} key-hours ({false / hours:.1f} an hour; "
+        f"promised: {plan.false_alarms_per_hour:g}). {_scored(plan, directory)}, {rate:,.0f} a second.",
+        highlight=False,
+    )
+
+
+def _scored(plan: Plan, directory: Path) -> str:
+    """Count the score records, and say that every event has one."""
+    log = SqliteLog(directory / "demo.db")
+    try:
+        events = sum(log.topic(plan.feed).end_offsets)
+        records = log.read(scores_topic(plan.feed), 0, 0, events + 1)
+    finally:
+        log.close()
+    offsets = {decode_score(record.value).offset for record in records}
+    return f"{events:,} events, {len(offsets):,} scores"
+
+
+def _episodes(topic: str, alerts: Sequence[AlertRecord], end_ms: int) -> list[Episode]:
+    ended = {alert.id: alert.time_ms for alert in alerts if alert.action == "resolved"}
+    return [
+        Episode(alert.key, alert.since_ms, ended.get(alert.id, end_ms))
+        for alert in alerts
+        if alert.topic == topic and alert.action == "opened"
+    ]
