@@ -1,18 +1,20 @@
 """Tables and lines on disk → records, as a producer would have sent them.
 
-CSV (any of ``, ; tab |``), Parquet, JSON lines, and a CSV on standard input. Rows become JSON events of
-the stream's schema; with frames, ``frame_samples`` consecutive rows of a key become one event with
-the time of the last. A cell that is no number stays as it is, so that the decoder refuses it with its
-reason instead of silence here.
+CSV (any of ``, ; tab |``), Parquet, JSON lines, WFDB records (by their ``.hea``), and a CSV on standard
+input. Rows become JSON events of the stream's schema; with frames, ``frame_samples`` consecutive rows of
+a key become one event with the time of the last. A cell that is no number stays as it is, so that the
+decoder refuses it with its reason instead of silence here.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -20,6 +22,7 @@ import pandas as pd
 import pyarrow.parquet
 from pandas.api import types
 
+from streamlstm.adapters.wfdb_files import read_wfdb
 from streamlstm.core.event import LATEST_MS
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
@@ -28,6 +31,12 @@ from streamlstm.errors import SchemaError
 CHUNK_ROWS = 50_000
 STDIN = Path("-")
 
+OnShare = Callable[[float], None]
+
+
+def _unheard(_share: float) -> None:
+    """Do nothing with the share of the file that was read."""
+
 
 def read_schema(path: Path) -> StreamSchema:
     """Read a stream schema; raises :class:`SchemaError` that names the file and the reason."""
@@ -35,18 +44,23 @@ def read_schema(path: Path) -> StreamSchema:
     return StreamSchema.from_toml(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def read_events(path: Path, schema: StreamSchema) -> Iterator[list[bytes]]:
+def read_events(
+    path: Path, schema: StreamSchema, *, rows: int | None = None, on_share: OnShare = _unheard
+) -> Iterator[list[bytes]]:
     """Yield the file's events as JSON, chunk by chunk, in the order of the file.
+
+    A chunk is made of ``rows`` of the file. ``on_share`` is told, before each chunk, the share of the file
+    (0 to 1) that has been read with it; never for standard input, whose end is not known.
 
     An incomplete frame at the end of a key is left out. Raises :class:`SchemaError` naming the file
     and the columns that the schema asks for and the file lacks.
     """
     if path.suffix in (".jsonl", ".ndjson"):
         _check_there(path)
-        yield from _line_chunks(path)
+        yield from _line_chunks(path, rows or CHUNK_ROWS, on_share)
         return
     frames = _Frames(schema)
-    for table in read_tables(path):
+    for table in read_tables(path, rows=rows, on_share=on_share):
         _check_columns(table, schema, path)
         yield frames.events(table)
 
@@ -59,17 +73,33 @@ def read_records(path: Path, schema: StreamSchema) -> Iterator[list[Record]]:
         offset += len(values)
 
 
-def read_tables(path: Path) -> Iterator[pd.DataFrame]:
-    """Yield a file's rows as tables; CSV cells are strings."""
+def read_tables(path: Path, *, rows: int | None = None, on_share: OnShare = _unheard) -> Iterator[pd.DataFrame]:
+    """Yield a file's rows as tables; CSV cells are strings. For the options, see :func:`read_events`."""
+    rows = rows or CHUNK_ROWS
     if path == STDIN:
-        yield from _read_csv(sys.stdin, "standard input", ",")
+        yield from _read_csv(sys.stdin, "standard input", rows, ",")
         return
     _check_there(path)
+    for table, share in _read_shares(path, rows):
+        on_share(share)
+        yield table
+
+
+def _read_shares(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
+    """Yield a file's tables, each with the share of the file that has been read with it."""
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, rows)
         return
-    with path.open(newline="", encoding="utf-8") as lines:
-        yield from _read_csv(lines, str(path))
+    if path.suffix == ".hea":
+        yield from read_wfdb(path, rows)
+        return
+    with path.open("rb") as file:
+        for table in _read_csv(io.TextIOWrapper(file, newline="", encoding="utf-8"), str(path), rows):
+            yield table, _share(file)
+
+
+def _share(file: BinaryIO) -> float:
+    return file.tell() / max(os.fstat(file.fileno()).st_size, 1)
 
 
 def _check_there(path: Path) -> None:
@@ -77,18 +107,22 @@ def _check_there(path: Path) -> None:
         raise SchemaError(f"{path}: there is no such file")
 
 
-def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
+def _read_parquet(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
+    done = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(CHUNK_ROWS):
-            yield batch.to_pandas(integer_object_nulls=True)  # else one missing key makes floats of all
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(rows):
+                done += batch.num_rows
+                table = batch.to_pandas(integer_object_nulls=True)  # else one missing key makes floats of all
+                yield table, done / file.metadata.num_rows
     except pyarrow.ArrowException as error:
         raise SchemaError(f"{path}: not a Parquet file: {error}") from error
 
 
-def _read_csv(lines: IO[str], name: str, separator: str | None = None) -> Iterator[pd.DataFrame]:
+def _read_csv(lines: IO[str], name: str, rows: int, separator: str | None = None) -> Iterator[pd.DataFrame]:
     try:
         separator = separator or _separator(lines)
-        for table in pd.read_csv(lines, sep=separator, dtype=str, chunksize=CHUNK_ROWS):
+        for table in pd.read_csv(lines, sep=separator, dtype=str, chunksize=rows):
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first column for row names
                 raise SchemaError(f"{name}: not a table: rows have more cells than the header has names")
             yield table
@@ -105,9 +139,10 @@ def _separator(lines: IO[str]) -> str:
         return ","
 
 
-def _line_chunks(path: Path) -> Iterator[list[bytes]]:
+def _line_chunks(path: Path, rows: int, on_share: OnShare) -> Iterator[list[bytes]]:
     with path.open("rb") as lines:
-        while chunk := [line.rstrip(b"\r\n") for _, line in zip(range(CHUNK_ROWS), lines, strict=False)]:
+        while chunk := [line.rstrip(b"\r\n") for _, line in zip(range(rows), lines, strict=False)]:
+            on_share(_share(lines))
             yield [line for line in chunk if line]
 
 

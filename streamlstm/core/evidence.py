@@ -12,7 +12,7 @@ from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
 from streamlstm.core.event import EventBatch
-from streamlstm.core.feature import unsquash
+from streamlstm.core.feature import BAND_LIMIT, unsquash
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord
 
 Number = TypeVar("Number", float, float | None)
@@ -117,10 +117,6 @@ def _features(i: int, batch: EventBatch, results: Results, bundle: Bundle) -> li
         part = slice(channel * frame, (channel + 1) * frame)
         mean = float(bundle.feature.mean[scaler, channel])
         deviation = float(bundle.feature.deviation[scaler, channel])
-
-        def in_units(squashed: NDArray[np.float32], mean: float = mean, deviation: float = deviation) -> list[float]:
-            return [mean + deviation * float(unsquash(value)) for value in squashed]
-
         actual = [None if np.isnan(value) else float(value) for value in batch.values[i, part]]
         evidence.append(
             FeatureEvidence(
@@ -128,12 +124,18 @@ def _features(i: int, batch: EventBatch, results: Results, bundle: Bundle) -> li
                 unit=bundle.schema.features[name].unit,
                 share=float(results.shares[i, part].sum()),
                 actual=_one_or_many(actual),
-                expected=_one_or_many(in_units(location[part])),
-                low=_one_or_many(in_units(location[part] - half_width[part])),
-                high=_one_or_many(in_units(location[part] + half_width[part])),
+                expected=_one_or_many(in_units(location[part], mean, deviation)),
+                low=_one_or_many(in_units(location[part] - half_width[part], mean, deviation)),
+                high=_one_or_many(in_units(location[part] + half_width[part], mean, deviation)),
             )
         )
     return evidence
+
+
+def in_units(squashed: NDArray[np.float32], mean: float, deviation: float) -> list[float]:
+    """Return squashed values in their feature's unit; a band that reaches absurdly far is cut off."""
+    shown = np.clip(squashed, np.float32(-BAND_LIMIT), np.float32(BAND_LIMIT))
+    return [mean + deviation * float(unsquash(value)) for value in shown]
 
 
 def _one_or_many(values: list[Number]) -> Number | list[Number]:

@@ -17,6 +17,7 @@ from streamlstm.core.compiled import compiled
 
 LINEAR_RANGE = 3.0  # deviations passed through as they are; recipe, measured on 26 tasks
 MAX_DEVIATIONS = 1e6  # a finite number of any size stays a finite input
+BAND_LIMIT = 6.0  # squashed: a band reaches no further than some 20 deviations, where it says nothing any more
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 MAX_GAP_INPUT = 8.0  # log(1 + gap/typical): a silence of 3,000 typical gaps and more looks the same

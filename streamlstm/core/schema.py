@@ -103,6 +103,11 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             return "at least one feature must be numeric: the model forecasts numbers"
         if reserved:
             return f"{', '.join(sorted(map(str, reserved)))} cannot be both a feature and the key or timestamp"
+        odd = [name for name in (self.timestamp, self.key or "", *self.features) if not readable_name(name)]
+        if odd:
+            return (
+                f"{', '.join(map(repr, odd))}: a field's name must not hold quotes, backslashes or control characters"
+            )
         if self.key == self.timestamp:
             return f"key and timestamp are both {self.key!r}"
         if not 1 <= self.frame_samples <= MAX_FRAME_SAMPLES:
@@ -112,3 +117,12 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         if self.expire_after_s is not None and not self.expire_after_s > 0:
             return "expire_after_s must be positive; leave it out to keep keys for ever"
         return None
+
+
+def readable_name(name: str) -> bool:
+    """Return whether the decoder can look for a field of this name.
+
+    >>> readable_name("flow (l/min)"), readable_name('so "called"')
+    (True, False)
+    """
+    return not any(character in '"\\' or character < " " for character in name)

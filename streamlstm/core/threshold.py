@@ -55,9 +55,7 @@ def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParame
     k, cap = math.log(TAIL_PROBABILITY / alarm_rate), LARGEST_EXCESS
     mean = 1 - math.exp(-k) * (1 + k) if k <= cap else 1 - math.exp(-cap) - cap * math.exp(-k)
     learning_rate = min(FASTEST_LEARNING, alarm_rate / (TAIL_PROBABILITY * MEMORY_ALARMS))
-    return TailParameters(
-        _F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))), _F(learning_rate)
-    )
+    return TailParameters(_F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))), _F(learning_rate))
 
 
 @compiled

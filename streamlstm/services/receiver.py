@@ -16,12 +16,13 @@ SECRET_VARIABLE = "STREAMLSTM_WEBHOOK_SECRET"
 
 def webhook_of(settings: AlertSettings, environment: Mapping[str, str]) -> Webhook:
     """Return the receiver of the settings; raises :class:`SettingsError`, with neither address nor secret in it."""
+    wrong = SettingsError("--webhook (or STREAMLSTM_WEBHOOK) must be an address such as https://pager.example/in")
     try:
         url = httpx.URL(settings.webhook)
-    except httpx.InvalidURL as error:
-        raise SettingsError(f"--webhook is no address: {error}") from None
+    except httpx.InvalidURL:
+        raise wrong from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise SettingsError("--webhook must be an address such as https://pager.example/in")
+        raise wrong
     secrets = _secrets(settings, environment)
     if settings.template == "json" and not secrets:
         raise SettingsError(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from streamlstm.adapters.files import read_tables
 from streamlstm.core.event import LATEST_MS
+from streamlstm.core.schema import readable_name
 from streamlstm.errors import SchemaError
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "event_time", "time_ms", "time_s")
@@ -83,7 +84,7 @@ def _as_times(column: pd.Series[Any], *, named: bool) -> _Times | None:
     return None
 
 
-def _seconds(moments: pd.Series[object]) -> pd.Series[float]:
+def _seconds(moments: pd.Series[Any]) -> pd.Series[float]:
     """Return moments as seconds since 1970; not-a-number where there is none."""
     return (pd.to_datetime(moments, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
 
@@ -115,7 +116,9 @@ def _feature_lines(name: str, column: pd.Series[Any]) -> str:
     if missing:
         table.append(f"optional = true    # missing in {missing:.1%} of the rows")
     reason = ""
-    if _is_named(name, LABEL_NAMES):
+    if not readable_name(name):
+        reason = "its name holds quotes, backslashes or control characters; rename it"
+    elif _is_named(name, LABEL_NAMES):
         reason = "looks like a label: an answer must never be an input"
     elif column.nunique() <= 1:
         reason = "never changes in these rows"

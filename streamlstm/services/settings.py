@@ -5,7 +5,7 @@ The text after a field is its ``--help``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,7 +109,7 @@ class AlertSettings:
 
     log: str
     "The log with the alerts: sqlite:///FILE."
-    webhook: str
+    webhook: str = field(repr=False)
     "Address to POST to. If it is a secret, as Slack's is, give it as STREAMLSTM_WEBHOOK or in the TOML file."
     topic: str = "events"
     "The input topic; alerts come from TOPIC.alerts, those given up go to TOPIC.alerts.dead-letters."

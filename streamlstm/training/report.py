@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from streamlstm.core.feature import unsquash
+from streamlstm.core.evidence import in_units
 from streamlstm.core.threshold import TAIL_PROBABILITY
 from streamlstm.training.fit import Curve
 from streamlstm.training.train import Trained
@@ -135,20 +135,41 @@ def _forecast_figure(trained: Trained) -> go.Figure:
         location, half = results.location[rows, part], results.scale[rows, part] * bundle.band[part]
         mean, deviation = bundle.feature.mean[scaler, channel], bundle.feature.deviation[scaler, channel]
 
-        def draw(y: NDArray[np.float64], label: str, row: int = channel + 1, **style: object) -> None:
-            figure.add_scatter(x=x, y=y.ravel(), name=label, row=row, col=1, showlegend=row == 1, **style)
+        def draw(
+            y: NDArray[np.float32],
+            label: str,
+            row: int = channel + 1,
+            m: float = mean,
+            s: float = deviation,
+            **style: object,
+        ) -> None:
+            shown = row == 1 and style.pop("legend", True)
+            figure.add_scatter(x=x, y=in_units(y.ravel(), m, s), name=label, row=row, col=1, showlegend=shown, **style)
 
-        def in_units(squashed: NDArray[np.float32], m: float = mean, s: float = deviation) -> NDArray[np.float64]:
-            return m + s * np.array([unsquash(value) for value in squashed.ravel()])
-
-        draw(in_units(location - half), "99 % band", line={"width": 0}, legendgroup="band")
-        draw(in_units(location + half), "99 % band", line={"width": 0}, fill="tonexty", fillcolor="#bfdbfe",
-             legendgroup="band")  # fmt: skip
-        draw(in_units(location), "expected", line={"color": _BLUE, "width": 1})
-        draw(trained.history.values[events, part], "actual", line={"color": _ORANGE, "width": 1})
+        draw(location - half, "99 % band", line={"width": 0}, legend=False)
+        draw(location + half, "99 % band", line={"width": 0}, fill="tonexty", fillcolor="#bfdbfe")
+        draw(location, "expected", line={"color": _BLUE, "width": 1})
+        actual = trained.history.values[events, part].ravel()
+        figure.add_scatter(
+            x=x,
+            y=actual,
+            name="actual",
+            row=channel + 1,
+            col=1,
+            showlegend=channel == 0,
+            line={"color": _ORANGE, "width": 1},
+        )
+        figure.update_yaxes(range=_around(actual), row=channel + 1, col=1)
         unit = bundle.schema.features[name].unit
         figure.update_yaxes(title=f"{name} [{unit}]" if unit else name, row=channel + 1, col=1)
     return figure
+
+
+def _around(values: NDArray[np.float64]) -> list[float]:
+    """Return a range that shows the values and something of the band, however far the band reaches."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.3 * (high - low) or 1.0
+    return [low - margin, high + margin]
 
 
 def _score_figure(trained: Trained) -> go.Figure:

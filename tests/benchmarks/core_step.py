@@ -2,7 +2,8 @@
 
 Both sides run in one process on one core, in turn; the median of the repeats is printed, and their ratio.
 The bare step is one ``addmm`` over input and state and the gates, on the same batch, in torch: no
-features, head, channels, threshold or alerts. The hot key sends all events of a poll; the obvious way for it is a cell per event.
+features, head, channels, threshold or alerts. The hot key sends all events of a poll; the obvious way is a
+cell per event.
 """
 
 from __future__ import annotations
