@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,7 +50,7 @@ def infer(file: Path) -> None:
     Parameters
     ----------
     file
-        CSV or Parquet with a header.
+        CSV or Parquet with a header, or a WFDB record's `.hea`.
     """
     from streamlstm.services.schema_drafter import draft_schema
 
@@ -72,19 +74,28 @@ def train(settings: TrainSettings) -> None:
 
 @app.command
 def replay(file: Path, *, settings: ReplaySettings) -> None:
-    """Write a file's events to a topic, at the pace of their own time.
+    """Write a file's events to a topic, at the pace of their own time: a file as a living feed.
 
     Example: `streamlstm replay live.csv --stream stream.toml --log sqlite:///sensors.db --speed 60`
+
+    A ward of 20 beds from one patient, without end, as of now:
+    `streamlstm replay 100.hea --stream ecg.toml --log sqlite:///ward.db --loop 0 --copies 20 --phase-s 47 --restamp`
+
+    A bad network: `… --jitter-s 2 --loss 0.01 --duplicates 0.01 --reorder 0.05 --burst-every-s 10 --seed 7`
+
+    Event times stay those of the file unless `--loop`, `--phase-s` or `--restamp` moves them. Jitter, loss,
+    duplicates, reordering and bursts happen to the delivery: an event's bytes are what they were.
+
+    Stop with Ctrl-C or SIGTERM; the last line says where the feed was.
 
     Parameters
     ----------
     file
-        CSV, Parquet or JSON lines.
+        CSV, Parquet, JSON lines, or a WFDB record's header (`RECORD.hea`).
     """
     from streamlstm.services.replayer import replay as run
 
-    written = run(file, settings)
-    structlog.get_logger().info("replayed", file=str(file), topic=settings.topic, events=written)
+    run(file, settings)
 
 
 @app.command
@@ -101,7 +112,7 @@ def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS)
     Parameters
     ----------
     file
-        CSV, Parquet or JSON lines to score once, instead of a topic.
+        CSV, Parquet, JSON lines or WFDB (`.hea`) to score once, instead of a topic.
     """
     from streamlstm.services.scorer import score_file, score_topic
 
@@ -225,8 +236,8 @@ def _launch(
     config
         Settings file (TOML); `streamlstm.toml` in this directory unless given.
     """
-    app.config = (Env(PREFIX, command=False), Toml(config or CONFIG, must_exist=config is not None))
-    app(tokens)
+    app.config = (Env(PREFIX, command=False), Toml(_checked(config), must_exist=False))
+    app(["--file=-" if token == "-" else token for token in tokens])  # else a lone dash is an unknown option
 
 
 def main() -> None:
@@ -234,22 +245,55 @@ def main() -> None:
     _log_to_stderr()
     try:
         _refuse_unknown_variables()
-        app.meta()
-    except StreamlstmError as error:
+        app.meta(sys.argv[1:])
+    except BrokenPipeError:  # who reads our output (head, say) has seen enough; at exit Python would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (StreamlstmError, OSError) as error:
         Console(stderr=True, highlight=False).print("error:", str(error), style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 
 
+def _checked(config: Path | None) -> Path:
+    """Return the settings file; refuse one that is missing, no TOML, or has keys outside commands' tables.
+
+    Unknown keys within a command's table are refused when that command reads it.
+    """
+    path = config or Path(CONFIG)
+    if not path.is_file():
+        if config:
+            raise SettingsError(f"--config {path}: there is no such file")
+        return path
+    try:
+        names = set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    tables = [name for name in app if not name.startswith("-")]
+    for name in sorted(names.difference(tables)):
+        raise SettingsError(f"{path}: unknown key or table {name!r}; there is a table for each of {', '.join(tables)}")
+    return path
+
+
+def commands(group: App = app) -> Iterator[App]:
+    """Yield every command, those of groups too."""
+    for name in group:
+        if not name.startswith("-"):
+            yield from [group[name]] if group[name].default_command else commands(group[name])
+
+
 def option_names() -> set[str]:
     """Return the names of all options of all commands, as in a TOML file."""
-    settings = (TrainSettings, ScoreSettings, AlertSettings, ReplaySettings, InspectSettings)
-    return {name for kind in settings for name in kind.__dataclass_fields__}
+    arguments = [argument for command in commands() for argument in command.assemble_argument_collection()]
+    return {argument.name.removeprefix("--").replace("-", "_") for argument in arguments if argument.name != "*"}
 
 
 def _refuse_unknown_variables() -> None:
+    given = [name for name in os.environ if name.startswith(PREFIX)]
+    if not given:
+        return
     known = {PREFIX + name.upper() for name in option_names()} | OTHER_VARIABLES
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
+    for name in given:
+        if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise SettingsError(f"unknown environment variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
 

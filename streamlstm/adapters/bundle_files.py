@@ -19,13 +19,18 @@ REPORT = "report.html"
 MAX_HEAD_BYTES = 256 << 20  # a million per-key scalers fit
 
 
+def check_place(directory: Path) -> None:
+    """Refuse a directory that holds something else than a bundle. Called before a long training, too."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not (directory / HEAD).is_file():
+        raise BundleError(f"{directory} exists and holds no bundle; it is left as it is: choose another --out")
+
+
 def write_bundle(bundle: Bundle, directory: Path, report_html: str) -> None:
     """Write a bundle; a reader sees the old directory or the new one, never half of it.
 
     Raises :class:`BundleError` if ``directory`` exists and is no bundle.
     """
-    if directory.exists() and any(directory.iterdir()) and not (directory / HEAD).is_file():
-        raise BundleError(f"{directory} exists and holds no bundle; it is left as it is: choose another --out")
+    check_place(directory)
     data, arrays = to_parts(bundle)
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -93,8 +93,8 @@ def _read_shares(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
     if path.suffix == ".hea":
         yield from read_wfdb(path, rows)
         return
-    with path.open("rb") as file:
-        for table in _read_csv(io.TextIOWrapper(file, newline="", encoding="utf-8"), str(path), rows):
+    with path.open("rb") as file, io.TextIOWrapper(file, newline="", encoding="utf-8") as lines:
+        for table in _read_csv(lines, str(path), rows):
             yield table, _share(file)
 
 

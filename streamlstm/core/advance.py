@@ -17,13 +17,13 @@ from streamlstm.core.alert import (
     RESOLVED,
     EpisodeParameters,
     advance_episode,
-    may_learn,
 )
 from streamlstm.core.channels import observe_channels
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 from streamlstm.core.feature import FeatureParameters, write_inputs
 from streamlstm.core.forecast import slot, write_errors, write_forecasts
+from streamlstm.core.guard import is_adapting, learn_guarded
 from streamlstm.core.model import Model
 from streamlstm.core.score import SETTLING_EVENTS, ScoreParameters, combine, whiten, write_shares
 from streamlstm.core.state import (
@@ -42,7 +42,7 @@ from streamlstm.core.state import (
     Rows,
 )
 from streamlstm.core.step import lstm_step
-from streamlstm.core.threshold import TailParameters, learn_tail, score_at, tail_probability
+from streamlstm.core.threshold import TailParameters, score_at, tail_probability
 
 SCORED_EVENT, WARMING_UP, NO_VALUE, LATE, DUPLICATE, OUT_OF_ORDER_OFFSET = 0, 1, 2, 3, 4, 5
 STATUSES = ("scored", "warming_up", "no_value", "late", "duplicate", "offset")
@@ -79,7 +79,8 @@ class Results(NamedTuple):
 
     ``score``, ``probability`` and ``threshold`` are NaN unless ``status`` is scored. ``opened_offset``
     is −1 outside an episode. ``silenced`` says that the row was started anew after a long silence
-    with an episode still open; the episode columns then describe that one. ``location`` and ``scale``
+    with an episode still open; the episode columns then describe that one. ``adapting`` says that the
+    threshold has learned from the episode. ``location`` and ``scale``
     (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
     ``shares`` (n, D) is filled where an alert acts. ``errors`` and ``hidden`` are filled only if given
     with n rows (calibration).
@@ -91,6 +92,7 @@ class Results(NamedTuple):
     threshold: NDArray[np.float32]
     action: NDArray[np.int8]
     silenced: NDArray[np.bool_]
+    adapting: NDArray[np.bool_]
     opened_offset: NDArray[np.int64]
     opened_timestamp_ms: NDArray[np.int64]
     episode_events: NDArray[np.int64]
@@ -121,6 +123,7 @@ def new_results(events: int, parameters: Parameters, *, trace: bool = False) -> 
         threshold=floats(events),
         action=np.zeros(events, np.int8),
         silenced=np.zeros(events, np.bool_),
+        adapting=np.zeros(events, np.bool_),
         opened_offset=np.full(events, -1, np.int64),
         opened_timestamp_ms=np.zeros(events, np.int64),
         episode_events=np.zeros(events, np.int64),
@@ -232,8 +235,8 @@ def _judge(
     results.action[i] = action
     if integers[PHASE] == OPEN or action == RESOLVED:
         _note_episode(i, integers, episode[PEAK_SCORE], results)
-    if may_learn(integers, probability, parameters.episode):
-        learn_tail(score, tail, parameters.tail)
+    learn_guarded(integers, tail, score, probability, action, parameters.episode, parameters.tail)
+    results.adapting[i] = is_adapting(integers)
 
 
 @compiled

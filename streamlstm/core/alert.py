@@ -2,9 +2,7 @@
 
 Hysteresis: an episode opens when the tail probability reaches the alarm rate, and counts an event as
 calm only above ten times that rate. Cool-down: after it is resolved, only a score above its peak
-opens a new one for a while. Guard: while an episode is open the threshold learns nothing, so that it
-does not learn the fault; but only for ``hold_events``: if the world really changed, the threshold then
-follows it, says so in an update, and the episode is resolved as ``adapted``.
+opens a new one for a while. What an episode means for the threshold is :mod:`streamlstm.core.guard`'s.
 """
 
 from __future__ import annotations
@@ -58,6 +56,12 @@ def alert_id(topic: str, partition: int, opened_offset: int) -> str:
 
 
 @compiled
+def is_calm(probability: np.float32, parameters: EpisodeParameters) -> bool:
+    """Return whether an event counts towards the end of an episode."""
+    return bool(probability > min(parameters.alarm_rate * np.float32(CALM_FACTOR), np.float32(TAIL_PROBABILITY)))
+
+
+@compiled
 def _open(integers: NDArray[np.int64], episode: NDArray[np.float32], score: np.float32) -> int:
     integers[PHASE] = OPEN
     integers[OPENED_OFFSET] = integers[LAST_OFFSET]
@@ -77,7 +81,7 @@ def _continue(
     probability: np.float32,
     parameters: EpisodeParameters,
 ) -> int:
-    calm = probability > min(parameters.alarm_rate * np.float32(CALM_FACTOR), np.float32(TAIL_PROBABILITY))
+    calm = is_calm(probability, parameters)
     integers[EPISODE_EVENTS] += 1
     integers[CALM_EVENTS] = integers[CALM_EVENTS] + 1 if calm else 0
     episode[PEAK_SCORE] = max(episode[PEAK_SCORE], score)
@@ -114,11 +118,3 @@ def advance_episode(
         elif score <= episode[PEAK_SCORE]:
             return NOTHING
     return _open(integers, episode, score) if flagged else NOTHING
-
-
-@compiled
-def may_learn(integers: NDArray[np.int64], probability: np.float32, parameters: EpisodeParameters) -> bool:
-    """Return whether the threshold may learn from the event just scored (see the module's guard)."""
-    if integers[PHASE] == OPEN:
-        return bool(integers[EPISODE_EVENTS] > parameters.hold_events)
-    return bool(probability > parameters.alarm_rate)

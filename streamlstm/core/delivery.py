@@ -54,9 +54,10 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """``window``: records taken and not committed, at most. ``connections``: under way at once, at most.
-    ``tries``: failures of a record, with the receiver up, after which it is dead. ``dead_after_s``: it is
-    dead when a try fails this long after the first one, whoever is to blame."""
+    """``window``: records taken and not committed, at most (a poll may bring one per partition more).
+    ``connections``: under way at once, at most. ``tries``: failures of a record, with the receiver up, after
+    which it is dead. ``dead_after_s``: it is dead when a try fails this long after the first one, whoever is
+    to blame: also a record that fails alone, with no other to show that the receiver is up."""
 
     window: int = 256
     connections: int = 8

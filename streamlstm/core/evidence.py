@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import DUPLICATE, LATE, SCORED_EVENT, STATUSES, Parameters, Results
+from streamlstm.core.advance import DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
 from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
@@ -47,23 +47,17 @@ def score_records(topic: str, batch: EventBatch, results: Results, bundle: Bundl
     return records
 
 
-def alert_records(
-    topic: str, batch: EventBatch, results: Results, bundle: Bundle, parameters: Parameters
-) -> list[AlertRecord]:
+def alert_records(topic: str, batch: EventBatch, results: Results, bundle: Bundle) -> list[AlertRecord]:
     """Return the alert records of a poll, in the order of its events."""
     acting = np.flatnonzero((results.action != NOTHING) | results.silenced).tolist()
     return [
-        _silenced(topic, i, batch, results, bundle)
-        if results.silenced[i]
-        else _acted(topic, i, batch, results, bundle, parameters)
+        _silenced(topic, i, batch, results, bundle) if results.silenced[i] else _acted(topic, i, batch, results, bundle)
         for i in acting
     ]
 
 
-def _acted(
-    topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle, parameters: Parameters
-) -> AlertRecord:
-    adapting = int(results.episode_events[i]) > parameters.episode.hold_events
+def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
+    adapting = bool(results.adapting[i])
     resolved = results.action[i] == RESOLVED
     return AlertRecord(
         id=alert_id(topic, int(batch.partition[i]), int(results.opened_offset[i])),

@@ -133,7 +133,7 @@ class Scorer:
             poll=poll,
             results=results,
             scores=score_records(topic, poll.batch, results, self.bundle),
-            alerts=alert_records(topic, poll.batch, results, self.bundle, self.parameters),
+            alerts=alert_records(topic, poll.batch, results, self.bundle),
             rejections=sorted(
                 poll.rejections + _late_rejections(poll, results, self.bundle.schema.timestamp),
                 key=lambda rejection: (rejection.record.partition, rejection.record.offset),

@@ -27,10 +27,12 @@ OPENED_TIMESTAMP_MS = 8
 EPISODE_EVENTS = 9
 CALM_EVENTS = 10
 COOLDOWN_EVENTS = 11
-INTEGERS = 12
+HELD_EVENTS = 12  # since the threshold last learned, see core.guard
+KEPT = 13  # what is known of the tail from before an episode, see core.guard
+INTEGERS = 14
 
 # Columns of the float sections.
-TAIL_START, TAIL_SCALE, TAIL_FLOATS = 0, 1, 2
+TAIL_START, TAIL_SCALE, TAIL_FLOATS = 0, 1, 2  # a tail; the section holds the one in force, then the one kept
 PEAK_SCORE, REPORTED_SCORE, EPISODE_FLOATS = 0, 1, 2
 CHANNELS = 4  # one float of running state for each channel
 
@@ -57,12 +59,12 @@ def layout_of(architecture: Architecture) -> Layout:
     """
     recurrent = architecture.layers * architecture.hidden
     waiting = architecture.horizon * (architecture.horizon + 1) * architecture.values
-    starts = np.cumsum([0, recurrent, recurrent, waiting, CHANNELS, TAIL_FLOATS, EPISODE_FLOATS])
+    starts = np.cumsum([0, recurrent, recurrent, waiting, CHANNELS, 2 * TAIL_FLOATS, EPISODE_FLOATS])
     return Layout(*(int(start) for start in starts))
 
 
 class Rows(NamedTuple):
-    """Working copies of some rows: ``integers`` (B, 12) int64 and ``floats`` (B, width) float32."""
+    """Working copies of some rows: ``integers`` (B, 14) int64 and ``floats`` (B, width) float32."""
 
     integers: NDArray[np.int64]
     floats: NDArray[np.float32]
@@ -122,7 +124,7 @@ class Arena:
         at = np.array([self._row_of.get(key, -1) for key in keys], dtype=np.int64)
         known = at >= 0
         rows = Rows(np.zeros((len(keys), INTEGERS), np.int64), np.zeros((len(keys), self.layout.width), np.float32))
-        rows.floats[:, self.layout.tail : self.layout.episode] = tail
+        rows.floats[:, self.layout.tail : self.layout.tail + TAIL_FLOATS] = tail
         rows.integers[known] = self._integers.take(at[known], axis=0)
         rows.floats[known] = self._floats.take(at[known], axis=0)
         return rows

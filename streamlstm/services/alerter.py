@@ -35,7 +35,7 @@ from streamlstm.services.stop import stop_on_signals
 TICK_S = 0.1  # how long a new alert, or one whose wait is over, may go unseen
 TOPIC_WAIT_S = 1.0
 GRACE_S = 5.0  # for requests under way when asked to stop; they are sent again if they take longer
-KEEP_ALIVE_S = 60.0  # between polls with the window full; a consumer group drops who does not poll for minutes
+KEEP_ALIVE_S = 60.0  # between polls with the window full: a consumer group drops a member that is silent for minutes
 
 logger = structlog.get_logger()
 

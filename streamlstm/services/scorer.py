@@ -94,10 +94,8 @@ def run(log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.
         log.create_topic(topic(settings.topic), partitions, settings.retention_s)
     session = log.open_session(settings.topic, settings.group)
     try:
-        scorer = new_scorer(bundle, settings)
-        scorer.watermarks.update(session.watermarks())
         logger.info("scoring", topic=settings.topic, partitions=partitions, model=bundle.name, group=settings.group)
-        totals = _loop(session, scorer, settings, stop)
+        totals = _loop(session, bundle, settings, stop)
     finally:
         session.close()
     logger.info("stopped", **vars(totals))
@@ -113,11 +111,13 @@ def score_poll(session: ScorerSession, scorer: Scorer, records: Sequence[Record]
     return outcome
 
 
-def _loop(session: ScorerSession, scorer: Scorer, settings: ScoreSettings, stop: threading.Event) -> Totals:
+def _loop(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, stop: threading.Event) -> Totals:
     totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait)
     reported, reported_s = 0, time.monotonic()
+    scorer: Scorer | None = None
     while not stop.is_set():
         try:
+            scorer = scorer or _resumed(session, bundle, settings)
             records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             if records:
                 outcome = score_poll(session, scorer, records)
@@ -127,14 +127,27 @@ def _loop(session: ScorerSession, scorer: Scorer, settings: ScoreSettings, stop:
                 break
             outage.over()
         except LogUnavailable as error:
+            scorer = None
             outage.wait(error)
-            session.rewind()
+            continue
         elapsed_s = time.monotonic() - reported_s
         if elapsed_s >= REPORT_EVERY_S and totals.events > reported:
             rate = (totals.events - reported) / elapsed_s
             logger.info("progress", **vars(totals), events_per_s=round(rate), keys_in_memory=len(scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
     return totals
+
+
+def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings) -> Scorer:
+    """Return a scorer that stands where the log does: at the start, and after the log was out of reach.
+
+    It knows no key yet. A commit whose answer was lost may have been stored or not; so after an
+    outage only what the log holds counts, and keys are loaded from it as after a restart.
+    """
+    session.rewind()
+    scorer = new_scorer(bundle, settings)
+    scorer.watermarks.update(session.watermarks())
+    return scorer
 
 
 def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:

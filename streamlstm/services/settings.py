@@ -16,6 +16,8 @@ Rate = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=0.05))]
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+Rounds = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
 
 
 @Parameter(name="*")
@@ -28,7 +30,7 @@ class TrainSettings:
     out: Path = Path("model")
     "Directory to write the bundle to; a bundle that is there is replaced."
     history: tuple[Path, ...] = ()
-    "Files to learn from: CSV, Parquet or JSON lines. Give the option once per file."
+    "Files to learn from: CSV, Parquet, JSON lines or WFDB (.hea). Give the option once per file."
     log: str | None = None
     "Learn from a log instead of files: sqlite:///FILE."
     topic: str = "events"
@@ -164,6 +166,26 @@ class ReplaySettings:
     "Event time per wall time: 1 is real time, 60 a minute a second, 0 as fast as possible."
     retention_s: Seconds | None = None
     "Remove the topic's records after this time; never unless given."
+    loop: Rounds = 1
+    "Play the file so often, 0 without end. Each round's times go on where the last one's ended."
+    copies: Positive = 1
+    "Send each key so often: pump, pump#2, pump#3 and so on."
+    phase_s: Factor = 0.0
+    "Start each copy so much event time further into the file, its beginning coming last; 0 keeps them in step."
+    restamp: bool = False
+    "Move all event times so that the feed starts now. Faster than real time, it soon runs ahead of the clock."
+    jitter_s: Factor = 0.0
+    "Delay each event by up to so much event time, at random: what is overtaken arrives late."
+    loss: Share = 0.0
+    "Share of the events to lose."
+    duplicates: Share = 0.0
+    "Share of the events to send twice."
+    reorder: UpToHalf = 0.0
+    "Share of the events to swap with the next one of their key."
+    burst_every_s: Seconds | None = None
+    "Hold events back and send them in bursts, one per so much event time. At speed 0, nothing waits."
+    seed: int = 0
+    "Seed of all that is random; the same seed gives the same feed at every speed."
 
 
 @Parameter(name="*")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from streamlstm.adapters.bundle_files import write_bundle
+from streamlstm.adapters.bundle_files import check_place, write_bundle
 from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.event import EventBatch, EventDecoder
 from streamlstm.core.log import EventLog, Record
@@ -36,6 +36,7 @@ def run(settings: TrainSettings) -> Trained:
     """Train and write the bundle; under torchrun, every process trains and the first one writes."""
     schema = read_schema(settings.stream)
     _check_device(settings.device)
+    check_place(settings.out)
     torch.set_num_threads(settings.threads)
     history = read_history(settings, schema)
     options = Options(**{name: getattr(settings, name) for name in Options.__struct_fields__})

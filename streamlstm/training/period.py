@@ -41,8 +41,8 @@ def _activity(events: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the log deviation within each frame, (events, channels), NaN where nothing was measured."""
     with np.errstate(invalid="ignore", divide="ignore"):
         deviation = events.std(axis=2)
-    usual = np.nanmedian(deviation, axis=0) if np.isfinite(deviation).any() else np.ones(events.shape[1])
-    activity: NDArray[np.float64] = np.log(deviation + 0.1 * usual + 1e-12)
+    usual = [np.nanmedian(channel) if np.isfinite(channel).any() else 1.0 for channel in deviation.T]
+    activity: NDArray[np.float64] = np.log(deviation + 0.1 * np.array(usual) + 1e-12)
     return activity
 
 

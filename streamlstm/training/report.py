@@ -143,7 +143,7 @@ def _forecast_figure(trained: Trained) -> go.Figure:
             s: float = deviation,
             **style: object,
         ) -> None:
-            shown = row == 1 and style.pop("legend", True)
+            shown = style.pop("legend", True) and row == 1
             figure.add_scatter(x=x, y=in_units(y.ravel(), m, s), name=label, row=row, col=1, showlegend=shown, **style)
 
         draw(location - half, "99 % band", line={"width": 0}, legend=False)
@@ -167,6 +167,8 @@ def _forecast_figure(trained: Trained) -> go.Figure:
 
 def _around(values: NDArray[np.float64]) -> list[float]:
     """Return a range that shows the values and something of the band, however far the band reaches."""
+    if np.isnan(values).all():  # the feature was missing in all events shown
+        return [-1.0, 1.0]
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.3 * (high - low) or 1.0
     return [low - margin, high + margin]

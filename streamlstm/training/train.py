@@ -150,14 +150,14 @@ def _horizon(values: int, typical_gap_ms: float) -> int:
 def _alerting(period: int, typical_gap_ms: float, alarm_rate: float) -> Alerting:
     """Return when episodes close: after a calm period, but no sooner than people can follow.
 
-    The guard, which keeps an open episode's threshold from learning, lasts five times as long.
+    The guard, which keeps an open episode's threshold from learning, lasts ten times as long.
     """
     calm = int(np.clip(max(period, CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
     return Alerting(
         alarm_rate=alarm_rate,
         resolve_after_events=calm,
         cooldown_events=2 * calm,
-        hold_events=max(MIN_HOLD_EVENTS, 5 * calm),
+        hold_events=max(MIN_HOLD_EVENTS, 10 * calm),
     )
 
 
