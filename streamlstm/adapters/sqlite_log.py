@@ -24,48 +24,20 @@ from urllib.parse import quote
 import msgspec
 from filelock import FileLock, Timeout
 
+from streamlstm.adapters.sqlite_file import connect, translated
 from streamlstm.core.commit import Commit, Output
 from streamlstm.core.log import Headers, NewRecord, Record, TopicInfo
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import (
     Fenced,
     LogError,
-    LogUnavailable,
     OffsetExpired,
     PartitionBusy,
     TopicMissing,
 )
 
-FORMAT = 1  # PRAGMA user_version of the file
-BUSY_TIMEOUT_S = 30.0  # how long a writer waits for another one
 POLL_PAUSE_S = 0.02  # SQLite cannot wake a reader; an index look-up costs some 20 µs
 TRIM_EVERY_MS = 10_000
-
-_TABLES = """
-CREATE TABLE topics (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, retention_ms INTEGER, trimmed_ms INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE partitions (
-    topic_id INTEGER NOT NULL, partition INTEGER NOT NULL, start_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL,
-    PRIMARY KEY (topic_id, partition)
-) WITHOUT ROWID;
-CREATE TABLE records (
-    topic_id INTEGER NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL,
-    key BLOB, value BLOB NOT NULL, headers BLOB,
-    PRIMARY KEY (topic_id, partition, offset)
-) WITHOUT ROWID;
-CREATE TABLE offsets (
-    group_name TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-    next_offset INTEGER NOT NULL, watermark_ms INTEGER NOT NULL,
-    PRIMARY KEY (group_name, topic, partition)
-) WITHOUT ROWID;
-CREATE TABLE states (
-    group_name TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, key BLOB NOT NULL,
-    value BLOB NOT NULL, timestamp_ms INTEGER NOT NULL, pinned INTEGER NOT NULL,
-    PRIMARY KEY (group_name, topic, partition, key)
-);
-CREATE INDEX states_by_age ON states (group_name, topic, partition, timestamp_ms) WHERE NOT pinned;
-"""
 
 
 def now_ms() -> int:
@@ -94,7 +66,7 @@ class SqliteLog:
         self.clock = clock
         self.on_step = on_step
         self._topic_ids: dict[str, int] = {}
-        self._connection = _connect(self.path)
+        self._connection = connect(self.path)
 
     def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
         """Create the topic; one that exists must have as many partitions, and takes the retention."""
@@ -197,7 +169,7 @@ class SqliteLog:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run a write transaction: all of the block, or none of it."""
         db = self._connection
-        with _translated(self.path):
+        with translated(self.path):
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -291,7 +263,7 @@ class SqliteLog:
         return self._topic_ids[topic]
 
     def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:  # type: ignore[type-arg]
-        with _translated(self.path):
+        with translated(self.path):
             return self._connection.execute(sql, values).fetchall()
 
 
@@ -401,66 +373,6 @@ class SqliteSession:
                 " AND NOT pinned",
                 (*self._where, partition, before_ms),
             )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file, and make its tables if it is new."""
-    if not path.parent.is_dir():
-        raise LogError(f"{path}: there is no directory {path.parent}")
-    with _translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        try:
-            found = _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-    if found not in (0, FORMAT):
-        db.close()
-        raise LogError(f"{path}: written by another release (format {found}, this one reads {FORMAT})")
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> int:
-    """Set the connection up, and make the tables if the file is new; return the format that was found."""
-    _use_wal(db)
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("BEGIN IMMEDIATE")
-    (found,) = db.execute("PRAGMA user_version").fetchone()
-    if found == 0:
-        for statement in _TABLES.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-    db.execute("COMMIT")
-    return int(found)
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Set the journal mode; alone among statements it fails at once, timeout or not, while another writes.
-
-    It happens where several services are the first to open a file.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    pause = threading.Event()
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            pause.wait(POLL_PAUSE_S)
-        else:
-            return
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the file's name."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise LogUnavailable(f"{path}: {error}; nothing was committed") from error
-    except sqlite3.DatabaseError as error:
-        raise LogError(f"{path}: {error}") from error
 
 
 def _encode_headers(headers: Headers) -> bytes | None:

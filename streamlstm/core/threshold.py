@@ -21,7 +21,7 @@ from streamlstm.core.state import TAIL_SCALE, TAIL_START
 TAIL_PROBABILITY = 0.05  # the share of events above the moving quantile; recipe
 FASTEST_LEARNING = 0.02  # recipe: .01–.03, measured at an alarm rate of 1e-3
 MEMORY_ALARMS = 1.0  # the tail remembers about as many events as this many alarms are promised in
-LARGEST_EXCESS = 4.0  # an excess counts as at most 4 scales when learning; recipe
+LARGEST_EXCESS = 2.0  # an excess counts as at most 2 scales when learning; more lets missed faults teach (recipe: 4)
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
 _F = np.float32
@@ -43,7 +43,7 @@ def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParame
     """Return the parameters for an alarm rate in (0, .05).
 
     Flagged events are not learned from, so the learned excesses are a truncated exponential:
-    below k = log(.05/rate) scales, each counted as at most 4. Their mean is less than one scale by a
+    below k = log(.05/rate) scales, each counted as at most LARGEST_EXCESS. Their mean is less than one scale by a
     known factor, and the update divides by it; else the tail would creep inwards.
 
     The quantile moves one scale in 1/(.05 · learning rate) events. That memory is tied to the promise:

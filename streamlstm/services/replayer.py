@@ -146,8 +146,6 @@ def paced(feed: Iterator[Timed], speed: float, stop: threading.Event, clock: Clo
         if _wait_until(started_s + due_s, stop, clock):
             return
         yield batch
-        if stop.is_set():  # before the next batch is read
-            return
 
 
 def _batches(feed: Iterator[Timed], speed: float) -> Iterator[tuple[float, list[Timed]]]:

@@ -89,8 +89,8 @@ def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
         verdicts, false = judge(faults, episodes(alerts, last_ms))
         hours = plan.keys * live_s / 3600
         print(
-            f"{plan.feed}, seed {seed}: {sum(v.found for v in verdicts)} of {len(faults)} found, {false} false alarms in "
-            f"{hours:.1f} key-hours: {false / hours:.2f} an hour, promised {plan.false_alarms_per_hour:g}",
+            f"{plan.feed}, seed {seed}: {sum(v.found for v in verdicts)} of {len(faults)} found, "
+            f"{false} false alarms in {hours:.1f} key-hours: {false / hours:.2f} an hour, promised {plan.false_alarms_per_hour:g}",
             flush=True,
         )
         for verdict in verdicts:
@@ -99,9 +99,8 @@ def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
     print(f"\n{'fault':12} {'injected':>8} {'found':>6} {'recall':>7} {'median delay':>13}")
     for kind, count in sorted(injected.items()):
         found = delays[kind]
-        print(
-            f"{kind:12} {count:8} {len(found):6} {len(found) / count:7.2f} {median(found) if found else float('nan'):11.1f} s"
-        )
+        typical = f"{median(found):11.1f} s" if found else ""
+        print(f"{kind:12} {count:8} {len(found):6} {len(found) / count:7.2f} {typical}")
     print()
 
 

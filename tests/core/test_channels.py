@@ -1,0 +1,98 @@
+"""Channels: what each makes of one event."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamlstm.core import state
+from streamlstm.core.bundle import channel_weights
+from streamlstm.core.channels import CHANNELS, NAMES, WEIGHTS, Fitted, novelty, observe_channels
+from streamlstm.core.channels.seen import Seen
+
+
+def references(*points: list[float]) -> np.ndarray:
+    """Return reference points as (directions, points)."""
+    return np.ascontiguousarray(np.array(points, np.float32).T)
+
+
+def fitted(*points: list[float]) -> Fitted:
+    """Return a novelty that knows points of a two-dimensional hidden state."""
+    return Fitted(novelty.Fitted(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), references(*points)))
+
+
+def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: float = 1.0) -> Seen:
+    """Return one event at the origin of the hidden state."""
+    values = np.array([0.0] if inputs is None else inputs, np.float32)
+    return Seen(np.float32(distance), values, np.zeros(2, np.float32), np.float32(newness))
+
+
+def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
+    """Return the raw values of one event, by channel, advancing ``running``."""
+    raw = np.full(len(NAMES), np.nan, np.float32)
+    observe_channels(raw, running, event, known)
+    return raw.tolist()
+
+
+def test_channels_have_names_weights_and_a_place_in_the_state() -> None:
+    """Names are distinct, weights positive and normed, and a row has a float for each channel."""
+    assert len(set(NAMES)) == len(CHANNELS) == state.CHANNELS
+    assert min(WEIGHTS) > 0
+    assert channel_weights().sum() == pytest.approx(1.0)
+    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level")
+
+
+def test_channels_of_one_event_see_error_state_and_level() -> None:
+    """A first event: its distance twice, the distance of its state, and its mean squared input."""
+    raw = observe(np.zeros(4, np.float32), seen(distance=2.5, inputs=[3.0, 1.0]), fitted([3.0, 4.0]))
+    assert raw == [2.5, 2.5, 5.0, 5.0]
+
+
+def test_channels_with_memory_move_by_the_newness_of_an_event() -> None:
+    """A running mean moves by its newness towards the event; the forecast error has no memory."""
+    running = np.zeros(4, np.float32)
+    observe(running, seen(distance=1.0, inputs=[2.0]), fitted([3.0, 4.0]))
+    raw = observe(running, seen(distance=9.0, inputs=[4.0], newness=0.25), fitted([6.0, 8.0]))
+    assert raw == [9.0, 1.0 + 0.25 * 8, 5.0 + 0.25 * 5, 4.0 + 0.25 * 12]
+    assert running[1:].tolist() == raw[1:]
+
+
+def test_nearest_mean_among_many_is_that_of_the_five_nearest() -> None:
+    """The compiled search agrees with sorting all distances."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 3)).astype(np.float32)
+    point = rng.normal(size=3).astype(np.float32)
+    distances = np.sort(np.linalg.norm(points - point, axis=1))
+    assert novelty.nearest_mean(point, references(*points)) == pytest.approx(distances[:5].mean(), rel=1e-5)
+
+
+def test_nearest_mean_among_fewer_than_five_is_that_of_all() -> None:
+    """Few references do not make the distance infinite."""
+    assert novelty.nearest_mean(np.zeros(1, np.float32), references([3.0], [5.0])) == 4.0
+
+
+def test_novelty_fit_whitens_the_states_it_knows() -> None:
+    """Projected, normal states have mean 0 and unit deviation in every direction kept."""
+    rng = np.random.default_rng(1)
+    states = (rng.normal(size=(4000, 6)) @ rng.normal(size=(6, 12)) + 5).astype(np.float32)
+    known = novelty.fit(states, seed=0)
+    assert known.projection.shape == (6, 12)  # the states fill six directions only
+    projected = (states - known.centre) @ known.projection.T
+    assert np.abs(projected.mean(axis=0)).max() < 1e-3
+    assert projected.std(axis=0) == pytest.approx(np.ones(6), abs=1e-2)
+    assert known.references.shape == (6, novelty.REFERENCES)
+
+
+def test_novelty_fit_keeps_at_most_eight_directions_and_repeats_itself() -> None:
+    """The same seed draws the same references, another seed others."""
+    states = np.random.default_rng(2).normal(size=(2000, 16)).astype(np.float32)
+    known, again, other = novelty.fit(states, 0), novelty.fit(states, 0), novelty.fit(states, 1)
+    assert known.projection.shape[0] == novelty.DIRECTIONS
+    assert np.array_equal(known.references, again.references)
+    assert not np.array_equal(known.references, other.references)
+
+
+def test_novelty_fit_on_states_that_never_vary_is_finite() -> None:
+    """A dead network is no reason for a division by zero."""
+    known = novelty.fit(np.ones((100, 4), np.float32), seed=0)
+    assert all(np.isfinite(array).all() for array in known)

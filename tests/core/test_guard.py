@@ -1,0 +1,127 @@
+"""What the threshold learns: drift, not the fault; and the old tail again when the world went back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamlstm.core.alert import NOTHING, OPENED, RESOLVED, UPDATED, EpisodeParameters, advance_episode
+from streamlstm.core.guard import is_adapting, learn_guarded
+from streamlstm.core.state import INTEGERS, TAIL_FLOATS
+from streamlstm.core.threshold import tail_parameters, tail_probability
+
+USUAL, FAULT = 0.5, 3.0  # scores: calm, and flagged, by a tail of start 1 and scale .2
+HOLD, RESOLVE, COOLDOWN = 40, 5, 10
+
+
+class Key:
+    """The threshold and the episode of one key, judged event by event as the walk does."""
+
+    def __init__(self) -> None:
+        self.integers = np.zeros(INTEGERS, np.int64)
+        self.floats = np.zeros(2, np.float32)
+        self.tails = np.array([1.0, 0.2, 0.0, 0.0], np.float32)
+        self.episode = EpisodeParameters(np.float32(1e-3), RESOLVE, COOLDOWN, HOLD)
+        self.parameters = tail_parameters(1.0, 0.2, 1e-3)
+
+    def feed(self, *scores: float) -> list[int]:
+        """Judge scores and return the actions."""
+        actions = []
+        for number in scores:
+            score = np.float32(number)
+            probability = tail_probability(score, self.tails)
+            action = advance_episode(self.integers, self.floats, score, probability, self.episode)
+            learn_guarded(self.integers, self.tails, score, probability, action, self.episode, self.parameters)
+            actions.append(action)
+        return actions
+
+    @property
+    def tail(self) -> list[float]:
+        """The tail in force."""
+        return self.tails[:TAIL_FLOATS].tolist()
+
+    @property
+    def adapting(self) -> bool:
+        """Whether the tail in force has learned from what may be a fault."""
+        return bool(is_adapting(self.integers))
+
+
+def test_usual_score_is_learned_and_a_flagged_one_is_not() -> None:
+    """Outside an episode every event moves the tail but the one that opens."""
+    key = Key()
+    before = key.tail
+    key.feed(USUAL)
+    after = key.tail
+    assert after != before
+    assert key.feed(FAULT) == [OPENED]
+    assert key.tail == after
+
+
+def test_episode_shorter_than_the_hold_moves_nothing_until_it_has_cooled_down() -> None:
+    """Neither its events nor those of its cool-down are learned, flagged or calm; the next one is."""
+    key = Key()
+    before = key.tail
+    assert key.feed(FAULT, USUAL, FAULT, *[USUAL] * RESOLVE) == [OPENED, *[NOTHING] * (RESOLVE + 1), RESOLVED]
+    assert key.feed(FAULT, *[USUAL] * (COOLDOWN - 2)) == [NOTHING] * (COOLDOWN - 1)
+    assert key.tail == before
+    key.feed(USUAL)
+    assert key.tail != before
+    assert not key.adapting
+
+
+def test_episodes_in_one_anothers_cool_down_are_held_together() -> None:
+    """A fault that comes and goes is held as long as one that stays, then learned."""
+    key = Key()
+    before = key.tail
+    for peak in (FAULT, FAULT + 1, FAULT + 2, FAULT + 3):
+        assert key.feed(peak, *[USUAL] * RESOLVE, *[USUAL] * 4)[0] == OPENED
+    assert key.tail == before
+    key.feed(FAULT + 4)
+    assert key.tail != before
+    assert key.adapting
+
+
+def test_episode_older_than_the_hold_is_learned_until_it_is_normal() -> None:
+    """The threshold rises from the first event after the hold, and the episode ends although the scores stay."""
+    key = Key()
+    before = key.tail
+    assert key.feed(*[FAULT] * HOLD) == [OPENED] + [NOTHING] * (HOLD - 1)
+    assert key.tail == before
+    assert key.feed(FAULT) == [UPDATED]
+    assert key.tail > before
+    assert key.adapting
+    actions = key.feed(*[FAULT] * 400)
+    assert RESOLVED in actions
+    assert OPENED not in actions
+    assert key.adapting
+    assert key.tail[0] > 2
+
+
+def test_world_that_went_back_has_its_old_tail_again() -> None:
+    """After as many calm events, by the old tail, as end an episode, that tail is in force again, bit for bit."""
+    key = Key()
+    before = key.tail
+    key.feed(*[FAULT] * (HOLD + 300))
+    key.feed(*[USUAL] * (RESOLVE - 1))
+    assert key.tail[0] > 2
+    key.feed(USUAL)
+    assert key.tail == before
+    assert not key.adapting
+    assert key.feed(FAULT + 1) == [OPENED]
+
+
+def test_calm_events_must_be_in_a_row_to_bring_the_old_tail_back() -> None:
+    """A single event of the new kind starts the count anew."""
+    key = Key()
+    key.feed(*[FAULT] * (HOLD + 300))
+    key.feed(*([USUAL] * (RESOLVE - 1) + [FAULT]) * 5)
+    assert key.tail[0] > 2
+    assert key.adapting
+
+
+def test_short_episode_in_a_world_that_changed_keeps_the_way_back() -> None:
+    """A spike on top of a long fault does not make the fault the tail to return to."""
+    key = Key()
+    key.feed(*[FAULT] * (HOLD + 300))
+    assert OPENED in key.feed(FAULT + 6, *[FAULT] * 30)
+    key.feed(*[USUAL] * (COOLDOWN + RESOLVE + HOLD))
+    assert key.tail[0] < 2

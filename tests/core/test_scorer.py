@@ -1,0 +1,145 @@
+"""The promise: the same bits in any batching, across restarts and evictions; and what a commit holds."""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlstm.core.bundle import Alerting
+from streamlstm.core.log import Record
+from streamlstm.core.scorer import Scorer
+from tests.builders import START_MS, STEP_MS, Run, bundle, changed, make_feed, make_record, run_polls
+
+ALERTING = Alerting(alarm_rate=2e-3, resolve_after_events=3, cooldown_events=4, hold_events=12)
+EVENTS = 650
+SAME = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def make_scorer(**options: int) -> Scorer:
+    """Return a scorer of the small bundle, with short episodes."""
+    return Scorer(bundle(), alerting=ALERTING, **options)
+
+
+@functools.cache
+def feed() -> tuple[Record, ...]:
+    """Return a feed of five keys on two partitions, with spikes, a shift, bad, late and repeated records."""
+    records = make_feed(EVENTS // 5, ("a", "b", "c", "d", "e"), partitions=2, seed=3)
+    for at in (301, 333, 402, 602):
+        records[at] = changed(records[at], flow=14.0)
+    for at in range(360, EVENTS, 5):
+        records[at] = changed(records[at], pressure=2.4)
+    records[320] = changed(records[320], flow="broken")
+    records[330] = changed(records[330], time=START_MS)
+    records[340] = records[335]._replace(offset=records[340].offset)
+    return tuple(records)
+
+
+@functools.cache
+def one_by_one() -> Run:
+    """Return what one event per poll leaves behind."""
+    return run_polls(make_scorer(), [[record] for record in feed()])
+
+
+def cut(records: tuple[Record, ...], at: list[int]) -> list[tuple[Record, ...]]:
+    """Return the records as polls that end at the given places."""
+    return [records[start:end] for start, end in pairwise([0, *sorted(set(at) - {0, len(records)}), len(records)])]
+
+
+def assert_same(run: Run, expected: Run) -> None:
+    """Check every output of every partition in its order, and every state, byte by byte."""
+    for name in ("scores", "alerts", "dead_letters"):
+        for partition in (0, 1):
+            outputs, wanted = ([o for o in getattr(r, name) if o.partition == partition] for r in (run, expected))
+            assert outputs == wanted
+    assert run.states == expected.states
+
+
+def test_feed_of_these_tests_holds_all_that_can_happen() -> None:
+    """The comparisons below are over scores, every kind of alert record, and dead letters."""
+    run = one_by_one()
+    assert {(alert.action, alert.reason) for alert in run.alert_records} == {
+        ("opened", None),
+        ("updated", None),
+        ("resolved", "calm"),
+        ("resolved", "adapted"),
+    }
+    assert len({alert.key for alert in run.alert_records}) > 2
+    assert [dict(dead.headers)["reason"] for dead in run.dead_letters] == [b"invalid", b"late", b"duplicate"]
+    assert len(run.scores) + len(run.dead_letters) == len(feed())
+
+
+@SAME
+@given(st.lists(st.integers(0, EVENTS), max_size=40))
+def test_polls_cut_anywhere_give_the_bytes_of_one_event_per_poll(ends: list[int]) -> None:
+    """However a feed falls into polls, scores, alerts, dead letters and states are the same bytes."""
+    assert_same(run_polls(make_scorer(), cut(feed(), ends)), one_by_one())
+
+
+@SAME
+@given(st.randoms(use_true_random=False), st.integers(1, 100))
+def test_partitions_interleaved_anyhow_give_the_same_bytes(random: object, size: int) -> None:
+    """Each partition keeps its order; how polls mix them changes nothing."""
+    queues = [[record for record in feed() if record.partition == p] for p in (0, 1)]
+    mixed = []
+    while any(queues):
+        queue = random.choice([q for q in queues if q])  # type: ignore[attr-defined]
+        mixed.append(queue.pop(0))
+    assert_same(run_polls(make_scorer(), cut(tuple(mixed), list(range(0, EVENTS, size)))), one_by_one())
+
+
+@SAME
+@given(st.randoms(use_true_random=False))
+def test_keys_interleaved_anyhow_have_the_same_scores(random: object) -> None:
+    """A key's scores depend on its own events alone, not on whose events stand between them."""
+    queues = [
+        [r for r in feed() if b'"sensor":"%s"' % key in r.value and r.partition == 0] for key in (b"a", b"c", b"e")
+    ]
+    mixed: list[Record] = []
+    while any(queues):
+        queue = random.choice([q for q in queues if q])  # type: ignore[attr-defined]
+        mixed.append(queue.pop(0)._replace(offset=len(mixed)))
+    found, wanted = (
+        sorted(
+            (r.key, r.time_ms, r.score, r.tail_probability, r.threshold) for r in run.score_records if r.key in "ace"
+        )
+        for run in (run_polls(make_scorer(), [mixed]), one_by_one())
+    )
+    assert repr(found) == repr(wanted)
+
+
+@SAME
+@given(st.integers(0, EVENTS), st.integers(1, 200))
+def test_scorer_that_starts_anew_from_states_continues_bit_for_bit(stop: int, size: int) -> None:
+    """What a second process makes of the stored states equals never having stopped."""
+    before, after = feed()[:stop], feed()[stop:]
+    run = run_polls(make_scorer(), [before])
+    assert_same(run_polls(make_scorer(), cut(after, list(range(0, len(after), size))), run), one_by_one())
+
+
+@pytest.mark.parametrize(("max_keys", "size"), [(1, 1), (1, 7), (2, 50)])
+def test_keys_evicted_and_loaded_again_continue_bit_for_bit(max_keys: int, size: int) -> None:
+    """With room for one key nearly every event meets a row read back from its bytes."""
+    scorer = make_scorer(max_keys=max_keys)
+    assert_same(run_polls(scorer, cut(feed(), list(range(0, EVENTS, size)))), one_by_one())
+    assert len(scorer.arena) == max_keys
+    assert scorer.arena.evicted > 20
+
+
+def test_outcome_that_is_dropped_leaves_the_scorer_as_it_was() -> None:
+    """A poll scored and not accepted, as after a failed commit, can be scored again to the same bytes."""
+    scorer, run = make_scorer(), Run()
+    run_polls(scorer, [feed()[:200]], run)
+    for _ in range(2):
+        scorer.commit_of(scorer.score(scorer.read(feed()[200:300]), {}))
+    assert_same(run_polls(scorer, [feed()[200:]], run), one_by_one())
+
+
+def test_event_after_a_silent_gap_in_offsets_is_no_fault() -> None:
+    """Offsets need only increase: a log may have removed some."""
+    scorer = make_scorer()
+    run = run_polls(scorer, [[make_record(offset=3), make_record(offset=900, time=START_MS + STEP_MS)]])
+    assert len(run.scores) == 2

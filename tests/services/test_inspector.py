@@ -1,0 +1,166 @@
+"""The inspector: what people see of a bundle, a topic and a key."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from streamlstm.adapters.bundle_files import write_bundle
+from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.log import NewRecord
+from streamlstm.core.record import decode_score
+from streamlstm.errors import BundleError, LogError, SettingsError
+from streamlstm.services.inspector import inspect
+from streamlstm.services.settings import InspectSettings
+from tests import builders
+from tests.end_to_end import runs
+
+
+def shown(target: object, **given: object) -> str:
+    """Return what the inspector prints."""
+    out = io.StringIO()
+    inspect(str(target), InspectSettings(**given), Console(file=out, width=400))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def row_of(text: str, name: str) -> str:
+    """Return the value beside a name in a table of facts."""
+    (line,) = [line for line in text.splitlines() if line.strip().startswith(name + "  ")]
+    return line.strip().removeprefix(name).strip()
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A log whose topic was scored, as settings, with the model beside it."""
+    directory = tmp_path_factory.mktemp("inspect")
+    path = runs.write_input(directory / "log.db")
+    runs.score_here(path)
+    return {"log": f"sqlite:///{path}", "model": runs.write_model(directory)}
+
+
+def test_bundle_shows_stream_network_calibration_and_alerting(bundle_directory: Path) -> None:
+    """Everything that one asks before trusting a model; no log is needed."""
+    text = shown(bundle_directory)
+    bundle = builders.bundle()
+    assert row_of(text, "digest") == bundle.digest
+    assert row_of(text, "key, time") == "sensor, time"
+    assert "flow  numeric  l/min" in text
+    assert "pressure  numeric  bar" in text
+    assert row_of(text, "network") == "1 layer, hidden 16, horizon 4, 2 inputs"
+    assert row_of(text, "warm-up") == f"{bundle.calibration.warmup_events} events per key"
+    assert row_of(text, "alarm rate") == "0.001"
+    assert row_of(text, "events") == "4500"
+    assert row_of(text, "first event") == "2020-09-13T12:26:40.000+00:00"
+
+
+def test_bundle_that_is_damaged_is_not_shown(bundle_directory: Path, tmp_path: Path) -> None:
+    """Half a bundle is none."""
+    write_bundle(builders.bundle(), tmp_path / "model", "")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match="safetensors"):
+        shown(tmp_path / "model")
+
+
+def test_topic_shows_offsets_retention_and_its_last_records(tmp_path: Path) -> None:
+    """Per partition: first and next offset, number, and the newest records with their headers."""
+    log = SqliteLog(tmp_path / "log.db", clock=lambda: builders.START_MS)
+    log.create_topic("events", 2, 3600.0)
+    log.append("events", [NewRecord(b"k", b"value %d" % i, (("why", b"test"),), 1) for i in range(7)])
+    log.close()
+    text = shown("events", log=f"sqlite:///{tmp_path / 'log.db'}", records=2)
+    assert "Topic events: 2 partitions, kept 3600 s" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("│")] == [
+        ["│", "0", "│", "0", "│", "0", "│", "0", "│"],
+        ["│", "1", "│", "0", "│", "7", "│", "7", "│"],
+    ]
+    assert text.splitlines()[-2:] == [
+        "1:5  2020-09-13T12:26:40.000+00:00  why=test  value 5",
+        "1:6  2020-09-13T12:26:40.000+00:00  why=test  value 6",
+    ]
+
+
+def test_topic_shows_bytes_that_are_no_text_without_failing(tmp_path: Path) -> None:
+    """Dead letters hold anything: broken bytes, markup, endless lines."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    log.append(
+        "events", [NewRecord(b"\xff", b"\xff\x00 [bold]x[/bold] [/]", (("h", b"\xff"),)), NewRecord(None, b"y" * 9000)]
+    )
+    log.close()
+    text = shown("events", log=f"sqlite:///{tmp_path / 'log.db'}")
+    assert "[bold]x[/bold] [/]" in text
+    assert text.count("y") < 2100
+
+
+def test_topic_without_records_is_shown(tmp_path: Path) -> None:
+    """An empty topic is no error."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    log.close()
+    assert "kept for ever" in shown("events", log=f"sqlite:///{tmp_path / 'log.db'}")
+
+
+def test_key_shows_its_state_and_last_scores(scored: dict[str, object]) -> None:
+    """Events, last event, alert, usual score; then the key's own last scores and no other's."""
+    text = shown("d", records=3, **scored)
+    plain = [decode_score(record.value) for record in runs.plain_outputs()["events.scores"]]
+    scores = [score for score in plain if score.key == "d"]
+    assert "Key d, topic events, partition 1" in text
+    assert row_of(text, "state of bundle") == builders.expiring_bundle().name
+    since_silence = sum(score.time_ms >= builders.START_MS + 215 * builders.STEP_MS for score in scores)
+    assert row_of(text, "events") == str(since_silence), "it started anew after its silence"
+    assert row_of(text, "warm") == "yes"
+    assert row_of(text, "last event").endswith(f", offset {scores[-1].offset}")
+    assert row_of(text, "alert") in ("none", "cooling down")
+    records = [line.partition("  {")[2] for line in text.splitlines() if '"key":' in line]
+    assert [msgspec.json.decode("{" + record)["offset"] for record in records] == [s.offset for s in scores[-3:]]
+
+
+def test_key_with_an_open_alert_shows_where_it_opened(tmp_path: Path) -> None:
+    """The alert that is open now, by the offset to replay from."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path, resolve_after_events=10_000)
+    text = shown("b", log=f"sqlite:///{path}", model=runs.write_model(tmp_path))
+    opened = row_of(text, "alert").removeprefix("open, opened at offset ")
+    assert int(opened) > 0
+
+
+def test_key_without_a_model_tells_what_to_give(scored: dict[str, object]) -> None:
+    """The state's layout is the bundle's; without it only its size is known."""
+    assert "give --model DIR to read them" in row_of(shown("d", log=scored["log"]), "state")
+
+
+def test_key_of_another_bundle_is_refused(scored: dict[str, object], bundle_directory: Path) -> None:
+    """A state is never read with another model's layout."""
+    with pytest.raises((BundleError, LogError), match="not of"):
+        shown("d", log=scored["log"], model=bundle_directory)
+
+
+def test_target_that_is_nothing_says_where_it_looked(scored: dict[str, object], tmp_path: Path) -> None:
+    """The message tells the log, the group and the topic, or what to give."""
+    with pytest.raises(SettingsError, match="is no bundle directory; for a topic or a key, give --log URL"):
+        shown(tmp_path)
+    with pytest.raises(SettingsError, match=r"'z' is no topic of .*, and no key that group 'streamlstm' has scored"):
+        shown("z", **scored)
+    with pytest.raises(SettingsError, match="no key that group 'other' has scored in topic 'events'"):
+        shown("d", group="other", **scored)
+    with pytest.raises(SettingsError, match=r"'d' is neither a topic nor a key: .*no topic 'gone'"):
+        shown("d", topic="gone", **scored)
+
+
+def test_inspecting_changes_nothing(scored: dict[str, object]) -> None:
+    """Looking takes no claim and moves no offset, so it can be done beside a live scorer."""
+    path = Path(str(scored["log"]).removeprefix("sqlite:///"))
+    log = SqliteLog(path)
+    session = log.open_session("events", "streamlstm")
+    before = runs.outputs_of(path)
+    shown("d", **scored)
+    shown("events", **scored)
+    assert runs.outputs_of(path) == before
+    assert session.poll(10, 0.0) == []
+    session.close()
+    log.close()

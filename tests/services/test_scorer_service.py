@@ -1,0 +1,403 @@
+"""The scorer service on a real SQLite log: what it stores, what it refuses, and how it bears outages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from streamlstm.adapters.bundle_files import write_bundle
+from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.bundle import Bundle
+from streamlstm.core.commit import Commit
+from streamlstm.core.log import NewRecord, Record, ScorerSession
+from streamlstm.core.record import decode_score
+from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
+from streamlstm.services.scorer import load_for, run, score_file
+from streamlstm.services.settings import ScoreSettings
+from tests import builders
+from tests.end_to_end import runs
+
+STREAM = """
+key = "sensor"
+timestamp = "time"
+timestamp_unit = "ms"
+[features.flow]
+unit = "l/min"
+[features.pressure]
+unit = "bar"
+"""
+
+
+def make_settings(**given: object) -> ScoreSettings:
+    """Return settings that score a topic to its end."""
+    return ScoreSettings(**({"until_end": True} | given))  # type: ignore[arg-type]
+
+
+def other_bundle() -> Bundle:
+    """Return a bundle that differs from the usual one in its name, and hardly in its scores."""
+    bundle = builders.expiring_bundle()
+    return msgspec.structs.replace(bundle, band=bundle.band * 2)
+
+
+class FaultySession:
+    """A session whose calls meet faults: ``faults`` maps a method to what happens at its n-th call.
+
+    ``before`` raises instead of the call; ``after`` raises although the call did its work, as when the
+    answer is lost on its way.
+    """
+
+    def __init__(self, session: ScorerSession, faults: Mapping[tuple[str, int], str]) -> None:
+        self._session = session
+        self._faults = dict(faults)
+        self._calls: dict[str, int] = {}
+
+    def _call(self, name: str, *arguments: object) -> object:
+        self._calls[name] = self._calls.get(name, 0) + 1
+        fault = self._faults.pop((name, self._calls[name]), None)
+        if fault == "before":
+            raise LogUnavailable(f"{name} failed")
+        result = getattr(self._session, name)(*arguments)
+        if fault == "after":
+            raise LogUnavailable(f"{name}'s answer was lost")
+        return result
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """As the port."""
+        return self._call("poll", max_records, timeout_s)  # type: ignore[return-value]
+
+    def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
+        """As the port."""
+        return self._call("load_states", keys)  # type: ignore[return-value]
+
+    def watermarks(self) -> Mapping[int, int]:
+        """As the port."""
+        return self._call("watermarks")  # type: ignore[return-value]
+
+    def commit(self, commit: Commit) -> None:
+        """As the port."""
+        self._call("commit", commit)
+
+    def rewind(self) -> None:
+        """As the port."""
+        self._call("rewind")
+
+    def close(self) -> None:
+        """As the port."""
+        self._session.close()
+
+
+class FaultyLog(SqliteLog):
+    """A log whose sessions are :class:`FaultySession`."""
+
+    faults: Mapping[tuple[str, int], str] = {}
+
+    def open_session(self, topic: str, group: str) -> FaultySession:  # type: ignore[override]
+        """Open a session that meets the faults."""
+        return FaultySession(super().open_session(topic, group), self.faults)
+
+
+class NoWait(threading.Event):
+    """A stop event that notes waits instead of waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note the wait."""
+        self.waits_s.append(timeout or 0.0)
+        return self.is_set()
+
+
+def test_run_counts_what_it_did(tmp_path: Path) -> None:
+    """The totals are those of the output topics."""
+    path = runs.write_input(tmp_path / "log.db")
+    totals = runs.score_here(path)
+    outputs = runs.outputs_of(path)
+    assert totals.scored == len(outputs["events.scores"])
+    assert totals.dead_letters == len(outputs["events.dead-letters"])
+    assert totals.events == totals.scored + totals.dead_letters
+    assert 0 < totals.resolved <= totals.opened < len(outputs["events.alerts"])
+
+
+def test_run_again_has_nothing_left_to_do(tmp_path: Path) -> None:
+    """What is committed is not scored again; another group scores everything for itself."""
+    path = runs.write_input(tmp_path / "log.db")
+    first = runs.score_here(path)
+    assert runs.score_here(path).events == 0
+    assert runs.score_here(path, group="another") == first
+
+
+@pytest.mark.parametrize("max_keys", [1, 2, 4])
+def test_run_with_fewer_rows_than_keys_gives_the_same_bits(tmp_path: Path, max_keys: int) -> None:
+    """Keys that left memory come back from the log as they were."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path, max_keys=max_keys, poll_records=3)
+    runs.assert_exactly_once(path)
+
+
+def test_run_stopped_before_it_starts_scores_nothing(tmp_path: Path) -> None:
+    """A stop is heeded before the next poll, even if there is work."""
+    log = SqliteLog(runs.write_input(tmp_path / "log.db"))
+    stop = threading.Event()
+    stop.set()
+    assert run(log, builders.expiring_bundle(), make_settings(), stop).events == 0
+    log.open_session("events", "streamlstm").close()
+    log.close()
+
+
+def test_run_makes_output_topics_like_the_input(tmp_path: Path) -> None:
+    """As many partitions as the input, and the retention that was asked for; the input's is not touched."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path, retention_s=3600.0)
+    log = SqliteLog(path)
+    found = {info.name: (info.partitions, info.retention_s) for info in log.topics()}
+    log.close()
+    outputs = ("events.scores", "events.alerts", "events.dead-letters")
+    assert found == {"events": (2, None)} | dict.fromkeys(outputs, (2, 3600.0))
+
+
+def test_run_on_a_missing_topic_makes_none(tmp_path: Path) -> None:
+    """A typing error in --topic leaves no topics behind."""
+    log = SqliteLog(runs.write_input(tmp_path / "log.db"))
+    with pytest.raises(TopicMissing, match="no topic 'event'; it has events"):
+        run(log, builders.expiring_bundle(), make_settings(topic="event"), threading.Event())
+    assert [info.name for info in log.topics()] == ["events"]
+    log.close()
+
+
+def test_run_with_output_topics_of_another_size_is_refused(tmp_path: Path) -> None:
+    """Scores stay in the partition of their events, so there must be one."""
+    log = SqliteLog(runs.write_input(tmp_path / "log.db"))
+    log.create_topic("events.alerts", 1)
+    with pytest.raises(LogError, match=r"'events\.alerts' has 1 partitions, not 2"):
+        run(log, builders.expiring_bundle(), make_settings(), threading.Event())
+    log.close()
+
+
+def test_run_beside_another_of_its_group_is_refused(tmp_path: Path) -> None:
+    """Two scorers of one group would score everything twice."""
+    log = SqliteLog(runs.write_input(tmp_path / "log.db"))
+    session = log.open_session("events", "streamlstm")
+    with pytest.raises(PartitionBusy, match="already reads topic 'events'"):
+        run(log, builders.expiring_bundle(), make_settings(), threading.Event())
+    session.close()
+    log.close()
+
+
+def test_run_that_fails_gives_its_partitions_back(tmp_path: Path) -> None:
+    """An error does not leave the claim to the next start."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path)
+    log = SqliteLog(path)
+    log.append("events", builders.make_troubled_feed(3))
+    with pytest.raises(BundleError):
+        run(log, other_bundle(), make_settings(), threading.Event())
+    log.open_session("events", "streamlstm").close()
+    log.close()
+
+
+# Bundles
+
+
+def test_run_with_another_bundle_than_the_states_is_refused(tmp_path: Path) -> None:
+    """States of one model mean nothing to another; nothing is scored, and the message says what to do."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path)
+    log = SqliteLog(path)
+    log.append("events", builders.make_troubled_feed(3))
+    before = runs.outputs_of(path)
+    with pytest.raises(BundleError, match=rf"{builders.expiring_bundle().name}.*--on-model-change reset"):
+        run(log, other_bundle(), make_settings(), threading.Event())
+    log.close()
+    assert runs.outputs_of(path) == before
+
+
+def test_run_with_another_bundle_may_start_keys_anew(tmp_path: Path) -> None:
+    """With ``reset`` every key warms up again, under the new bundle's name."""
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path)
+    before = len(runs.outputs_of(path)["events.scores"])
+    log = SqliteLog(path)
+    later = builders.make_feed(60, ("a", "b"), start=1000, partitions=2)
+    log.append("events", [NewRecord(record.key, record.value, partition=record.partition) for record in later])
+    run(log, other_bundle(), make_settings(on_model_change="reset", poll_records=10), threading.Event())
+    log.close()
+    scores = [decode_score(record.value) for record in runs.outputs_of(path)["events.scores"]]
+    new = [score for score in scores if score.model == other_bundle().name]
+    assert len(scores) == before + 120
+    assert len(new) == 120
+    for key in ("a", "b"):
+        statuses = [score.status for score in new if score.key == key]
+        warmup = builders.bundle().calibration.warmup_events
+        assert statuses == ["warming_up"] * warmup + ["scored"] * (60 - warmup)
+
+
+def test_load_of_a_bundle_for_another_stream_tells_the_differences(bundle_directory: Path, tmp_path: Path) -> None:
+    """Every field that differs is named, with both values."""
+    (tmp_path / "stream.toml").write_text(STREAM.replace('"ms"', '"s"').replace('"bar"', '"Pa"'))
+    with pytest.raises(BundleError, match=r"does not fit .*stream\.toml: features is .*'Pa'.*timestamp_unit is 's'"):
+        load_for(make_settings(model=bundle_directory, stream=tmp_path / "stream.toml"))
+
+
+def test_load_of_a_bundle_for_the_same_stream_succeeds(bundle_directory: Path, tmp_path: Path) -> None:
+    """A schema file that says the same is no obstacle."""
+    (tmp_path / "stream.toml").write_text(STREAM)
+    found = load_for(make_settings(model=bundle_directory, stream=tmp_path / "stream.toml"))
+    assert found.digest == builders.bundle().digest
+
+
+def test_load_without_bundle_or_schema_names_what_is_missing(bundle_directory: Path, tmp_path: Path) -> None:
+    """A missing model is an error, never a training run."""
+    with pytest.raises(BundleError, match="nowhere is no model bundle"):
+        load_for(make_settings(model=tmp_path / "nowhere"))
+    with pytest.raises(SchemaError, match=r"gone\.toml: there is no such file"):
+        load_for(make_settings(model=bundle_directory, stream=tmp_path / "gone.toml"))
+
+
+# Alerting settings
+
+
+def test_settings_replace_the_bundles_alerting_one_by_one(tmp_path: Path) -> None:
+    """What is given counts, what is not stays the bundle's."""
+    path = runs.write_input(tmp_path / "log.db")
+    plain = runs.score_here(path)
+    fewer = runs.score_here(path, group="fewer", alarm_rate=1e-15)
+    longer = runs.score_here(path, group="longer", resolve_after_events=10_000)
+    assert fewer.opened < plain.opened
+    assert longer.resolved < plain.resolved
+
+
+# Outages
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {("poll", 3): "before"},
+        {("load_states", 4): "before"},
+        {("commit", 5): "before"},
+        {("commit", 5): "before", ("commit", 6): "before", ("poll", 9): "before"},
+        {("commit", 5): "before", ("rewind", 1): "before"},
+        {("commit", 5): "after"},
+        {("commit", 5): "after", ("rewind", 1): "before"},
+        {("watermarks", 1): "before"},
+    ],
+)
+def test_outage_is_waited_for_and_leaves_no_trace(tmp_path: Path, faults: Mapping[tuple[str, int], str]) -> None:
+    """Whatever call fails, and even if only its answer was lost, the outputs are those of a calm day."""
+    path = runs.write_input(tmp_path / "log.db")
+    log, stop = FaultyLog(path), NoWait()
+    log.faults = faults
+    run(log, builders.expiring_bundle(), make_settings(poll_records=100), stop)
+    log.close()
+    assert len(stop.waits_s) == len(faults)
+    runs.assert_exactly_once(path)
+
+
+def test_outage_is_waited_for_longer_and_longer(tmp_path: Path) -> None:
+    """Waits double up to ten seconds, and start small again after the log was in reach."""
+    path = runs.write_input(tmp_path / "log.db")
+    log, stop = FaultyLog(path), NoWait()
+    log.faults = {("commit", n): "before" for n in range(2, 10)} | {("commit", 12): "before"}
+    with structlog.testing.capture_logs() as logs:
+        run(log, builders.expiring_bundle(), make_settings(poll_records=100), stop)
+    log.close()
+    assert stop.waits_s == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 0.2]
+    assert [entry["event"] for entry in logs].count("log in reach again") == 2
+    assert {entry["error"] for entry in logs if entry["log_level"] == "warning"} == {"commit failed"}
+
+
+def test_outage_that_lasts_ends_the_scorer(tmp_path: Path) -> None:
+    """After ``give_up_after_s`` the error is raised, and the claim given back."""
+    path = runs.write_input(tmp_path / "log.db")
+    log = FaultyLog(path)
+    log.faults = {("commit", n): "before" for n in range(2, 1000)}
+    stop = NoWait()
+    with pytest.raises(LogUnavailable, match="commit failed"):
+        run(log, builders.expiring_bundle(), make_settings(give_up_after_s=1e-9, poll_records=100), stop)
+    assert stop.waits_s == [0.2]
+    SqliteLog.open_session(log, "events", "streamlstm").close()
+    log.close()
+
+
+def test_outage_ends_at_once_when_stopped(tmp_path: Path) -> None:
+    """A signal during an outage stops the scorer without an error."""
+
+    class StopWhileWaiting(NoWait):
+        def wait(self, timeout: float | None = None) -> bool:
+            self.set()
+            return super().wait(timeout)
+
+    path = runs.write_input(tmp_path / "log.db")
+    log, stop = FaultyLog(path), StopWhileWaiting()
+    log.faults = {("commit", 2): "before"}
+    totals = run(log, builders.expiring_bundle(), make_settings(poll_records=100), stop)
+    log.close()
+    assert totals.events == 100
+    runs.score_here(path)
+    runs.assert_exactly_once(path)
+
+
+# Files
+
+
+def score_to_rows(path: Path, directory: Path, bundle: Bundle, **given: object) -> list[dict[str, str]]:
+    """Score a file and return the rows of the CSV."""
+    write_bundle(bundle, directory / "model", "")
+    out = io.StringIO()
+    score_file(path, make_settings(model=directory / "model", **given), out)
+    return list(csv.DictReader(io.StringIO(out.getvalue())))
+
+
+def make_lines(directory: Path, change: Callable[[list[bytes]], list[bytes]] = list) -> Path:
+    """Write the events of partition 0 of the troubled feed as lines."""
+    values = [record.value for record in builders.make_troubled_feed() if record.partition == 0]
+    (directory / "feed.jsonl").write_bytes(b"".join(value + b"\n" for value in change(values)))
+    return directory / "feed.jsonl"
+
+
+def test_score_file_has_one_row_per_event_in_order(tmp_path: Path) -> None:
+    """Scores and rejections stand where their events stand; unknown numbers are empty, never 0."""
+    path = make_lines(tmp_path)
+    rows = score_to_rows(path, tmp_path, builders.expiring_bundle())
+    assert [int(row["offset"]) for row in rows] == list(range(len(path.read_bytes().splitlines())))
+    for row in rows:
+        known = {name for name in ("score", "tail_probability", "threshold") if row[name]}
+        assert len(known) == (3 if row["status"] == "scored" else 0)
+        assert bool(row["key"] and row["time_ms"]) is not row["status"].startswith("rejected: ")
+    reasons = {row["status"].split(": ")[1] for row in rows if row["status"].startswith("rejected")}
+    assert reasons == {"malformed", "invalid", "late", "duplicate"}
+
+
+def test_score_file_equals_the_topic_bit_for_bit(tmp_path: Path) -> None:
+    """A file scored once gives the numbers that its topic would."""
+    rows = score_to_rows(make_lines(tmp_path), tmp_path, builders.expiring_bundle())
+    of_file = {int(row["offset"]): row for row in rows if not row["status"].startswith("rejected")}
+    path = runs.write_input(tmp_path / "log.db")
+    runs.score_here(path)
+    of_topic = [decode_score(r.value) for r in runs.outputs_of(path)["events.scores"] if r.partition == 0]
+    assert len(of_topic) == len(of_file)
+    for score in of_topic:
+        row = of_file[score.offset]
+        assert (row["key"], row["status"], int(row["time_ms"])) == (score.key, score.status, score.time_ms)
+        for name in ("score", "tail_probability", "threshold"):
+            assert (float(row[name]) if row[name] else None) == getattr(score, name)
+        assert row["alert"] == (score.alert or "").replace("events:", "feed.jsonl:")
+
+
+def test_score_file_takes_alerting_settings(tmp_path: Path) -> None:
+    """A stricter alarm rate marks fewer events."""
+    path = make_lines(tmp_path)
+    usual, strict = (
+        sum(bool(row["alert"]) for row in score_to_rows(path, tmp_path, builders.bundle(), **given))
+        for given in ({}, {"alarm_rate": 1e-15})
+    )
+    assert strict < usual
