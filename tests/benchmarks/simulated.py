@@ -90,7 +90,8 @@ def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
         hours = plan.keys * live_s / 3600
         print(
             f"{plan.feed}, seed {seed}: {sum(v.found for v in verdicts)} of {len(faults)} found, "
-            f"{false} false alarms in {hours:.1f} key-hours: {false / hours:.2f} an hour, promised {plan.false_alarms_per_hour:g}",
+            f"{false} false alarms in {hours:.1f} key-hours: {false / hours:.2f} an hour, "
+            f"promised {plan.false_alarms_per_hour:g}",
             flush=True,
         )
         for verdict in verdicts:
