@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+SEED ?= 0
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
@@ -20,7 +21,7 @@ check: $(READY)
 	$(VENV)/bin/mypy
 
 real-data: $(READY)  ## train and score the real, labelled records; prints README's table
-	$(VENV)/bin/python -m tests.benchmarks.real_data
+	$(VENV)/bin/python -m tests.benchmarks.real_data --seed $(SEED)
 
 bench: $(READY)  ## every benchmark: two things in one run, as a ratio
 	$(VENV)/bin/python -m tests.benchmarks.core_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,14 @@ def _ecg(name: str, millivolt: np.ndarray, abnormal: np.ndarray) -> Task:
 
 def mitbih_100() -> Task:
     """MIT-BIH record 100, lead MLII, read from its WFDB files; abnormal: every beat that is not N."""
-    import wfdb
-
     path = str(DATA / "mitdb_100" / "100")
-    marks = wfdb.rdann(path, "atr")
+    with warnings.catch_warnings():  # wfdb 4.3 uses what pandas 4 will not have
+        warnings.simplefilter("ignore")
+        import wfdb
+
+        marks, record = wfdb.rdann(path, "atr"), wfdb.rdrecord(path, channels=[0])
     abnormal = np.array([at for at, kind in zip(marks.sample, marks.symbol, strict=True) if kind in "AVaJSFejE"])
-    return _ecg("MIT-BIH 100", wfdb.rdrecord(path, channels=[0]).p_signal[:, 0], abnormal)
+    return _ecg("MIT-BIH 100", record.p_signal[:, 0], abnormal)
 
 
 def mitbih(record: int) -> Task:
@@ -65,19 +68,16 @@ def mitbih(record: int) -> Task:
         return _ecg(f"MIT-BIH {record}", data["ecg_adu"] / 200.0, data["pvc"])
 
 
-def skab_valve1() -> list[Task]:
-    """SKAB's valve1 files; history is the anomaly-free file and the first 400 rows of each."""
-    free = pd.read_csv(DATA / "skab" / "anomaly-free" / "anomaly-free.csv", sep=";")
-    tasks = []
-    for path in sorted((DATA / "skab" / "valve1").glob("*.csv"), key=lambda path: int(path.stem)):
-        table = pd.read_csv(path, sep=";")
-        sensors = [name for name in table.columns if name not in ("datetime", "anomaly", "changepoint")]
-        lines = "".join(f"[features.{json.dumps(name)}]\n" for name in sensors)
-        history = pd.concat([free, table[:400]])[["datetime", *sensors]]
-        label = table["anomaly"].to_numpy()[400:].astype(np.int8)
-        live = table[400:][["datetime", *sensors]]
-        tasks.append(Task(f"SKAB valve1/{path.stem}", f'timestamp = "datetime"\n{lines}', history, live, label))
-    return tasks
+def skab_valve1() -> Task:
+    """SKAB's valve1 experiments, a key each; history is the first 400 rows of each, as in SKAB's own protocol."""
+    files = sorted((DATA / "skab" / "valve1").glob("*.csv"), key=lambda path: int(path.stem))
+    tables = [pd.read_csv(path, sep=";").assign(experiment=path.stem) for path in files]
+    sensors = [name for name in tables[0].columns if name not in ("datetime", "anomaly", "changepoint", "experiment")]
+    schema = 'key = "experiment"\ntimestamp = "datetime"\n' + "".join(f"[features.{json.dumps(n)}]\n" for n in sensors)
+    columns = ["experiment", "datetime", *sensors]
+    live = pd.concat([table[400:] for table in tables])
+    history = pd.concat([table[:400] for table in tables])
+    return Task("SKAB valve1", schema, history[columns], live[columns], live["anomaly"].to_numpy().astype(np.int8))
 
 
 def nab(name: str = "realKnownCause/nyc_taxi.csv") -> Task:
