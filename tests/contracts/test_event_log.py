@@ -539,6 +539,11 @@ def test_open_session_of_another_group_or_topic_is_independent(engine: Engine) -
     assert len(second.poll(10, 0.0)) == 4
     assert second.load_states([(0, b"a")]) == {}
     assert second.watermarks() == third.watermarks() == {}
+    second.commit(make_commit({0: (0, 1)}, watermarks={0: 7}))
+    for session, watermark_ms, following in ((first, NOW_MS, (1, 0)), (second, 7, (0, 1))):
+        session.rewind()
+        assert session.watermarks() == {0: watermark_ms}
+        assert places(session.poll(2, 0.0))[0] == following
     for session in (first, second, third):
         session.close()
 

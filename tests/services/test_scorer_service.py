@@ -18,8 +18,9 @@ from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import NewRecord, Record, ScorerSession
 from streamlstm.core.record import decode_score
+from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
-from streamlstm.services.scorer import load_for, run, score_file
+from streamlstm.services.scorer import load_for, new_scorer, run, score_file, score_poll
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
 from tests.end_to_end import runs
@@ -260,6 +261,24 @@ def test_load_without_bundle_or_schema_names_what_is_missing(bundle_directory: P
         load_for(make_settings(model=tmp_path / "nowhere"))
     with pytest.raises(SchemaError, match=r"gone\.toml: there is no such file"):
         load_for(make_settings(model=bundle_directory, stream=tmp_path / "gone.toml"))
+
+
+def test_score_poll_whose_commit_fails_leaves_the_scorer_as_it_was(tmp_path: Path) -> None:
+    """What is not stored is not current: neither rows nor watermarks."""
+    log = FaultyLog(runs.write_input(tmp_path / "log.db"))
+    log.faults = {("commit", 1): "before"}
+    session, scorer = log.open_session("events", "g"), Scorer(builders.expiring_bundle())
+    with pytest.raises(LogUnavailable):
+        score_poll(session, scorer, session.poll(10, 0.0))
+    assert (len(scorer.arena), scorer.watermarks) == (0, {})
+    session.close()
+    log.close()
+
+
+def test_settings_bound_the_keys_in_memory() -> None:
+    """As many rows as were asked for, and no more."""
+    scorer = new_scorer(builders.bundle(), make_settings(max_keys=3))
+    assert scorer.arena.max_keys == 3
 
 
 # Alerting settings
