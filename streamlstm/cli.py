@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 import tomllib
@@ -242,6 +243,7 @@ def _launch(
 
 def main() -> None:
     """Run the command line; a known error ends it with one sentence and exit status 1."""
+    _speak_utf8()
     _log_to_stderr()
     try:
         _refuse_unknown_variables()
@@ -296,6 +298,13 @@ def _refuse_unknown_variables() -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise SettingsError(f"unknown environment variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _speak_utf8() -> None:
+    """Read and write UTF-8 whatever the locale, as files are read; a byte that is none is an error."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="strict")
 
 
 def _log_to_stderr() -> None:

@@ -365,7 +365,7 @@ def test_output_that_cannot_be_written_ends_with_one_sentence(run: Run) -> None:
         1,
     )
     assert ended.status == 1
-    assert re.search(r"\nerror: .*Not a directory: 'file/", ended.errors)
+    assert re.search(r"\nerror: .*Not a directory: '.*file/", ended.errors)
 
 
 # The whole path
@@ -456,5 +456,5 @@ def test_scores_into_a_pipe_that_closes_end_quietly(bundle_directory: Path, tmp_
     errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(runs.TIMEOUT_S) == 1
-    assert "Error" not in errors
+    assert "error" not in errors.lower()
     assert "Traceback" not in errors

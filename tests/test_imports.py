@@ -34,7 +34,7 @@ PURE = {
     "typing",
     "zlib",
 }
-COMPILED_ONLY = {"os", "pathlib"}  # core/compiled.py finds a place for machine code
+COMPILED_ONLY = {"tempfile"} | {"os", "pathlib"}  # core/compiled.py finds a place for machine code
 
 
 def modules(room: str) -> list[Path]:

@@ -30,12 +30,13 @@ def write_bundle(bundle: Bundle, directory: Path, report_html: str) -> None:
 
     Raises :class:`BundleError` if ``directory`` exists and is no bundle.
     """
+    directory = directory.resolve()  # through a link, into the directory it points to
     check_place(directory)
     data, arrays = to_parts(bundle)
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    (fresh / HEAD).write_text(json.dumps(data | {"digest": bundle.digest}, indent=1, ensure_ascii=False) + "\n")
+    (fresh / HEAD).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (fresh / ARRAYS).write_bytes(safetensors.numpy.save(arrays))
     (fresh / REPORT).write_text(report_html)
     replaced = directory.with_name(f".{directory.name}.{os.getpid()}.old")

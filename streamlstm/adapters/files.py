@@ -30,6 +30,7 @@ from streamlstm.errors import SchemaError
 
 CHUNK_ROWS = 50_000
 STDIN = Path("-")
+MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a key or category they are names
 
 OnShare = Callable[[float], None]
 
@@ -77,6 +78,8 @@ def read_tables(path: Path, *, rows: int | None = None, on_share: OnShare = _unh
     """Yield a file's rows as tables; CSV cells are strings. For the options, see :func:`read_events`."""
     rows = rows or CHUNK_ROWS
     if path == STDIN:
+        if sys.stdin is None:
+            raise SchemaError("standard input is closed")
         yield from _read_csv(sys.stdin, "standard input", rows, ",")
         return
     _check_there(path)
@@ -122,7 +125,9 @@ def _read_parquet(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]
 def _read_csv(lines: IO[str], name: str, rows: int, separator: str | None = None) -> Iterator[pd.DataFrame]:
     try:
         separator = separator or _separator(lines)
-        for table in pd.read_csv(lines, sep=separator, dtype=str, chunksize=rows):
+        for table in pd.read_csv(
+            lines, sep=separator, dtype=str, chunksize=rows, keep_default_na=False, na_values=[""]
+        ):
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first column for row names
                 raise SchemaError(f"{name}: not a table: rows have more cells than the header has names")
             yield table
@@ -210,6 +215,7 @@ def _cells(column: pd.Series[Any], schema: StreamSchema, name: str) -> list[Any]
     if types.is_datetime64_any_dtype(column):
         column = _in_unit(column, schema.timestamp_unit)
     elif name in schema.numeric or (name == schema.timestamp and schema.timestamp_unit != "iso8601"):
+        column = column.mask(column.isin(MISSING_NUMBERS))
         numbers = pd.to_numeric(column, errors="coerce").astype(float)
         odd = (numbers.isna() & column.notna()) | np.isinf(numbers)
         return [

@@ -151,7 +151,7 @@ class SqliteLog:
     def open_session(self, topic: str, group: str) -> SqliteSession:
         """Claim all partitions of the topic for this process under ``group``; see the port."""
         info = self.topic(topic)
-        lock = FileLock(f"{self.path}.{quote(group, safe='')}@{topic}.lock")
+        lock = FileLock(f"{self.path.resolve()}.{quote(group, safe='')}@{topic}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -276,22 +276,30 @@ class SqliteSession:
         self._where = (group, topic.name)
         self._lock = lock
         self._next: dict[int, int] = {}
-        self._started: dict[int, int] = {}  # as committed when last asked
         self.rewind()
 
     def rewind(self) -> None:
-        """Go back to the committed offsets; a partition without one starts at its first record."""
+        """Go back to the committed offsets; a partition that never had one starts at its first record, and says so.
+
+        That first offset is written down, so that retention cannot remove what is still to be read unnoticed.
+        """
+        starts = self._log.topic(self._topic.name).start_offsets
+        with self._log.transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO offsets VALUES (?, ?, ?, ?, 0)",
+                [(*self._where, partition, start) for partition, start in enumerate(starts)],
+            )
         rows = self._log._query(
             "SELECT partition, next_offset FROM offsets WHERE group_name = ? AND topic = ?", self._where
         )
-        self._next = dict(enumerate(self._log.topic(self._topic.name).start_offsets)) | dict(rows)
-        self._started = dict(self._next)
+        self._next = dict(rows)
 
     def watermarks(self) -> Mapping[int, int]:
         """Return the committed watermarks (ms) per partition."""
         return dict(
             self._log._query(
-                "SELECT partition, watermark_ms FROM offsets WHERE group_name = ? AND topic = ?", self._where
+                "SELECT partition, watermark_ms FROM offsets WHERE group_name = ? AND topic = ? AND watermark_ms > 0",
+                self._where,
             )
         )
 
@@ -344,11 +352,10 @@ class SqliteSession:
     def _move_offsets(self, db: sqlite3.Connection, commit: Commit) -> None:
         for partition, (first, following) in commit.offsets.items():
             where = (*self._where, partition)
-            found = db.execute(
+            committed, watermark_ms = db.execute(
                 "SELECT next_offset, watermark_ms FROM offsets WHERE group_name = ? AND topic = ? AND partition = ?",
                 where,
             ).fetchone()
-            committed, watermark_ms = found or (self._started[partition], 0)
             if committed != first:
                 raise Fenced(
                     f"topic {self._topic.name!r} partition {partition}: this scorer read from offset {first}, but "

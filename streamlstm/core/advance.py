@@ -45,6 +45,7 @@ from streamlstm.core.step import lstm_step
 from streamlstm.core.threshold import TailParameters, score_at, tail_probability
 
 SCORED_EVENT, WARMING_UP, NO_VALUE, LATE, DUPLICATE, OUT_OF_ORDER_OFFSET = 0, 1, 2, 3, 4, 5
+BY_SILENCE, BY_RESET = 1, 2  # why an open episode was cut short by starting its key anew
 STATUSES = ("scored", "warming_up", "no_value", "late", "duplicate", "offset")
 
 _F = np.float32
@@ -78,8 +79,8 @@ class Results(NamedTuple):
     """What each event left behind, as columns (n, …).
 
     ``score``, ``probability`` and ``threshold`` are NaN unless ``status`` is scored. ``opened_offset``
-    is −1 outside an episode. ``silenced`` says that the row was started anew after a long silence
-    with an episode still open; the episode columns then describe that one. ``adapting`` says that the
+    is −1 outside an episode. ``cut_short`` says why the row was started anew with an
+    episode still open, or 0; the episode columns then describe that one. ``adapting`` says that the
     threshold has learned from the episode. ``location`` and ``scale``
     (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
     ``shares`` (n, D) is filled where an alert acts. ``errors`` and ``hidden`` are filled only if given
@@ -91,7 +92,7 @@ class Results(NamedTuple):
     probability: NDArray[np.float32]
     threshold: NDArray[np.float32]
     action: NDArray[np.int8]
-    silenced: NDArray[np.bool_]
+    cut_short: NDArray[np.int8]
     adapting: NDArray[np.bool_]
     opened_offset: NDArray[np.int64]
     opened_timestamp_ms: NDArray[np.int64]
@@ -122,7 +123,7 @@ def new_results(events: int, parameters: Parameters, *, trace: bool = False) -> 
         probability=floats(events),
         threshold=floats(events),
         action=np.zeros(events, np.int8),
-        silenced=np.zeros(events, np.bool_),
+        cut_short=np.zeros(events, np.int8),
         adapting=np.zeros(events, np.bool_),
         opened_offset=np.full(events, -1, np.int64),
         opened_timestamp_ms=np.zeros(events, np.int64),
@@ -167,17 +168,17 @@ def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
 
 
 @compiled
-def _admit(integers: NDArray[np.int64], i: int, events: Events, watermark_ms: int, expire_after_ms: float) -> int:
+def _admit(integers: NDArray[np.int64], i: int, events: Events, expire_after_ms: float) -> int:
     """Say whether an event may advance its row: its status, or −1 to start the row anew first."""
     timestamp_ms = events.timestamp_ms[i]
     if integers[EVENTS] == 0:
         return SCORED_EVENT
     if events.offset[i] <= integers[LAST_OFFSET]:
         return OUT_OF_ORDER_OFFSET
-    if max(timestamp_ms, watermark_ms) - integers[LAST_TIMESTAMP_MS] > expire_after_ms:
-        return -1
     if timestamp_ms < integers[LAST_TIMESTAMP_MS]:
         return LATE
+    if timestamp_ms - integers[LAST_TIMESTAMP_MS] > expire_after_ms:
+        return -1
     if timestamp_ms == integers[LAST_TIMESTAMP_MS] and events.checksum[i] == integers[LAST_CHECKSUM]:
         return DUPLICATE
     return SCORED_EVENT
@@ -195,9 +196,9 @@ def _note_episode(i: int, integers: NDArray[np.int64], peak_score: np.float32, r
 def _start_anew(
     i: int, integers: NDArray[np.int64], floats: NDArray[np.float32], parameters: Parameters, results: Results
 ) -> None:
-    """Empty a row after a long silence; an episode still open ends here."""
+    """Empty a row, after a long silence or under a new model; an episode still open ends here."""
     if integers[PHASE] == OPEN:
-        results.silenced[i] = True
+        results.cut_short[i] = BY_SILENCE if integers[EVENTS] > 0 else BY_RESET
         _note_episode(i, integers, floats[parameters.layout.episode + PEAK_SCORE], results)
     scaler = integers[SCALER]
     integers[:] = 0
@@ -236,7 +237,7 @@ def _judge(
     if integers[PHASE] == OPEN or action == RESOLVED:
         _note_episode(i, integers, episode[PEAK_SCORE], results)
     learn_guarded(integers, tail, score, probability, action, parameters.episode, parameters.tail)
-    results.adapting[i] = is_adapting(integers)
+    results.adapting[i] = is_adapting(integers, parameters.episode)
 
 
 @compiled
@@ -258,11 +259,11 @@ def advance(
     top = layout.cell - model.head.shape[0]
     for i in range(events.offset.shape[0]):
         integers, floats = rows.integers[events.row[i]], rows.floats[events.row[i]]
-        status = _admit(integers, i, events, watermarks[events.place[i]], parameters.expire_after_ms)
+        status = _admit(integers, i, events, parameters.expire_after_ms)
         if status > 0:
             results.status[i] = status
             continue
-        if status < 0:
+        if status < 0 or (integers[EVENTS] == 0 and integers[PHASE] == OPEN):
             _start_anew(i, integers, floats, parameters, results)
         hidden = floats[layout.hidden : layout.cell]
         waiting = floats[layout.forecast : layout.channels]

@@ -29,6 +29,7 @@ from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
 VERSION = 1
+MAX_LAYERS = 64
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -82,7 +83,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
         """SHA-256 over all of the bundle but the report, as 64 hexadecimal digits."""
         cached: str | None = self.__dict__.get("_digest")
         if cached is None:
-            cached = _digest(*to_parts(self))
+            cached = str(to_parts(self)[0]["digest"])
             self.__dict__["_digest"] = cached
         return cached
 
@@ -189,7 +190,7 @@ def padded(width: int) -> int:
 
 
 def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
-    """Return the JSON part (without digest) and the named arrays of a bundle."""
+    """Return the JSON part, with its digest, and the named arrays of a bundle."""
     feature, model, score = bundle.feature, bundle.model, bundle.score
     head = _Head(
         format=FORMAT,
@@ -227,7 +228,7 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
         "band": bundle.band,
     }
     data: dict[str, Any] = msgspec.to_builtins(head)
-    return data, arrays
+    return data | {"digest": _digest(data, arrays)}, arrays
 
 
 def from_parts(data: object, arrays: Arrays) -> Bundle:
@@ -282,7 +283,7 @@ def from_parts(data: object, arrays: Arrays) -> Bundle:
         alerting=head.alerting,
         report=head.report,
     )
-    if head.digest and head.digest != bundle.digest:
+    if head.digest != bundle.digest:
         raise BundleError("the digest does not match the contents: a file was changed or damaged")
     return bundle
 
@@ -320,8 +321,12 @@ def _check_head(data: object) -> _Head:
     if (
         min(a.values, a.inputs, a.hidden, a.layers, a.horizon, a.embedding, *(a.vocabularies or (1,))) < 1
         or a.hidden % 4
+        or a.layers > MAX_LAYERS
     ):
-        raise BundleError("the architecture has a size below one, or a hidden size that is no multiple of four")
+        raise BundleError(
+            f"the architecture has a size below one, more than {MAX_LAYERS} layers, or a hidden size that is no "
+            "multiple of four"
+        )
     return head
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
@@ -26,16 +27,17 @@ def _cache_directory() -> Path | None:
 
     Numba notices a change in a function's own file, but not in the files it calls into; so the
     directory is named after a digest of all of them. None where no private directory can be made
-    (a read-only home): then each start compiles anew, some seconds.
+    (a read-only home, or none): then each start compiles anew, some seconds.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     root = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    directory = Path(root).expanduser() / "streamlstm" / digest.hexdigest()[:16]
     try:
+        directory = Path(root).expanduser() / "streamlstm" / digest.hexdigest()[:16]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
+        tempfile.TemporaryFile(dir=directory).close()  # it may be there, and read-only
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return None
     return directory
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
+from streamlstm.core.advance import BY_SILENCE, DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
 from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
@@ -30,15 +30,15 @@ def score_records(topic: str, batch: EventBatch, results: Results, bundle: Bundl
         results.probability.tolist(),
         results.threshold.tolist(),
         results.opened_offset.tolist(),
-        results.silenced.tolist(),
+        results.cut_short.tolist(),
         strict=True,
     )
     model = bundle.name
     records = []
-    for key, partition, time_ms, offset, status, score, probability, threshold, opened, silenced in columns:
+    for key, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short in columns:
         if status in (LATE, DUPLICATE):
             continue
-        alert = None if opened < 0 or silenced else alert_id(topic, partition, opened)
+        alert = None if opened < 0 or cut_short else alert_id(topic, partition, opened)
         if status == SCORED_EVENT:
             record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, score, probability, threshold, alert)
         else:
@@ -49,9 +49,11 @@ def score_records(topic: str, batch: EventBatch, results: Results, bundle: Bundl
 
 def alert_records(topic: str, batch: EventBatch, results: Results, bundle: Bundle) -> list[AlertRecord]:
     """Return the alert records of a poll, in the order of its events."""
-    acting = np.flatnonzero((results.action != NOTHING) | results.silenced).tolist()
+    acting = np.flatnonzero((results.action != NOTHING) | (results.cut_short != 0)).tolist()
     return [
-        _silenced(topic, i, batch, results, bundle) if results.silenced[i] else _acted(topic, i, batch, results, bundle)
+        _cut_short(topic, i, batch, results, bundle)
+        if results.cut_short[i]
+        else _acted(topic, i, batch, results, bundle)
         for i in acting
     ]
 
@@ -82,8 +84,8 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
     )
 
 
-def _silenced(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
-    """Return the end of an episode whose key fell silent; told when the key comes back."""
+def _cut_short(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
+    """Return the end of an episode whose key was started anew; told at the key's next event."""
     return AlertRecord(
         id=alert_id(topic, int(batch.partition[i]), int(results.opened_offset[i])),
         action="resolved",
@@ -97,7 +99,7 @@ def _silenced(topic: str, i: int, batch: EventBatch, results: Results, bundle: B
         events=int(results.episode_events[i]),
         peak_score=float(results.peak_score[i]),
         model=bundle.name,
-        reason="silence",
+        reason="silence" if results.cut_short[i] == BY_SILENCE else "reset",
     )
 
 

@@ -55,7 +55,7 @@ def learn_guarded(
             return
         integers[KEPT] = max(integers[KEPT], LEARNED)
         learn_tail(score, current, parameters)
-    if is_adapting(integers):
+    if integers[KEPT] >= LEARNED:
         _go_back_if_calm(integers, current, kept, score, episode)
 
 
@@ -72,9 +72,10 @@ def _go_back_if_calm(
     if integers[KEPT] - LEARNED >= episode.resolve_after_events:
         current[:] = kept
         integers[KEPT] = NO_TAIL
+        integers[HELD_EVENTS] = 0
 
 
 @compiled
-def is_adapting(integers: NDArray[np.int64]) -> bool:
-    """Return whether the tail in force has learned from what may be a fault."""
-    return bool(integers[KEPT] >= LEARNED)
+def is_adapting(integers: NDArray[np.int64], episode: EpisodeParameters) -> bool:
+    """Return whether the tail in force learns, or has learned, from the episode that is open or just ended."""
+    return bool(integers[HELD_EVENTS] > episode.hold_events)

@@ -51,8 +51,9 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     ``id`` stays the same through the episode and through retries. ``since_ms`` and ``opened_offset``
     belong to the event that opened it, ``time_ms`` and ``offset`` to the event this record is about.
     ``channels`` are the decades of surprise of each channel. ``reason`` says why it was resolved:
-    ``calm``, ``adapted`` (the world stayed different, the threshold followed) or ``silence`` (the key
-    sent nothing for so long that it starts anew). Replay ``opened_offset``…``offset`` to see it again.
+    ``calm``, ``adapted`` (the world stayed different, the threshold followed), ``silence`` (the key sent
+    nothing for so long that it starts anew) or ``reset`` (it starts anew under another model). Replay
+    ``opened_offset``…``offset`` to see it again.
     """
 
     id: str
@@ -71,7 +72,7 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tail_probability: float | None = None
     threshold: float | None = None
     adapting: bool = False
-    reason: Literal["calm", "adapted", "silence"] | None = None
+    reason: Literal["calm", "adapted", "silence", "reset"] | None = None
     channels: dict[str, float] = {}
     features: list[FeatureEvidence] = []
 

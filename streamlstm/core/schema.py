@@ -11,6 +11,7 @@ import msgspec
 from streamlstm.errors import SchemaError
 
 TimestampUnit = Literal["iso8601", "s", "ms", "us"]
+LONGEST_S = 1e11  # some 3,000 years: the span of times that events may have
 MAX_FRAME_SAMPLES = 4096  # a frame is a unit of meaning (a fraction of a second), not a file
 
 
@@ -99,6 +100,8 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     def _problem(self) -> str | None:
         reserved = {self.timestamp, self.key} & set(self.features)
+        if "" in (self.key, self.timestamp, *self.features):
+            return "a name is empty"
         if not self.numeric:
             return "at least one feature must be numeric: the model forecasts numbers"
         if reserved:
@@ -112,10 +115,10 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             return f"key and timestamp are both {self.key!r}"
         if not 1 <= self.frame_samples <= MAX_FRAME_SAMPLES:
             return f"frame_samples must lie between 1 and {MAX_FRAME_SAMPLES}, not {self.frame_samples}"
-        if not self.max_ahead_s >= 0:
-            return "max_ahead_s must not be negative"
-        if self.expire_after_s is not None and not self.expire_after_s > 0:
-            return "expire_after_s must be positive; leave it out to keep keys for ever"
+        if not 0 <= self.max_ahead_s <= LONGEST_S:
+            return f"max_ahead_s must lie between 0 and {LONGEST_S:g}, not {self.max_ahead_s}"
+        if self.expire_after_s is not None and not 0 < self.expire_after_s <= LONGEST_S:
+            return f"expire_after_s must lie between 0 and {LONGEST_S:g}; leave it out to keep keys for ever"
         return None
 
 

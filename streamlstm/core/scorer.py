@@ -28,8 +28,13 @@ from streamlstm.core.feature import PADDING_ID, UNKNOWN_ID
 from streamlstm.core.log import Record
 from streamlstm.core.record import AlertRecord, ScoreRecord, encode
 from streamlstm.core.state import (
+    EPISODE_EVENTS,
+    EPISODE_FLOATS,
     EVENTS,
+    INTEGERS,
     LAST_TIMESTAMP_MS,
+    OPENED_OFFSET,
+    OPENED_TIMESTAMP_MS,
     PHASE,
     SCALER,
     Arena,
@@ -146,7 +151,6 @@ class Scorer:
         """Return everything that an outcome must store, encoded. Changes nothing."""
         partition_of = {p: int(v) for p, v in enumerate(outcome.poll.batch.partition.tolist())}
         scored = _kept(outcome.results)
-        expire = self.bundle.schema.expire_after_s
         return Commit(
             scores=[
                 Output(partition_of[i], outcome.poll.batch.keys[i], encode(record))
@@ -157,10 +161,20 @@ class Scorer:
             states=self._states(outcome),
             offsets=_offsets(outcome.poll.records),
             watermarks=outcome.watermarks,
-            expire_before_ms={}
-            if expire is None
-            else {p: watermark - int(expire * 1000) for p, watermark in outcome.watermarks.items()},
+            expire_before_ms=self._expire_before_ms(outcome.watermarks),
         )
+
+    def _expire_before_ms(self, watermarks: Mapping[int, int]) -> dict[int, int]:
+        """Say which states the log may drop: those whose key would start anew anyway.
+
+        Silence is judged by a key's own times; the watermark is other keys' time. So the log keeps a state
+        for longer by as much again, and by as much as a clock may run ahead.
+        """
+        expire_s = self.bundle.schema.expire_after_s
+        if expire_s is None:
+            return {}
+        kept_ms = int(1000 * (expire_s + max(expire_s, self.bundle.schema.max_ahead_s)))
+        return {partition: watermark - kept_ms for partition, watermark in watermarks.items()}
 
     def accept(self, outcome: Outcome) -> None:
         """Make an outcome current, after its commit succeeded."""
@@ -170,7 +184,9 @@ class Scorer:
     def _gather(self, keys: Sequence[Key], stored: Mapping[Key, bytes]) -> Rows:
         rows = self.arena.gather(keys, self._fresh_tail)
         for position, key in enumerate(keys):
-            if key in stored and not self._starts_anew(stored[key]):
+            if key in stored and self._starts_anew(stored[key]):
+                _carry_open_episode(rows, position, stored[key][len(self._state_header) :])
+            elif key in stored:
                 restored = self.read_state(key, stored[key])
                 rows.integers[position] = restored.integers[0]
                 rows.floats[position] = restored.floats[0]
@@ -222,6 +238,17 @@ class Scorer:
             )
             if events > 0
         }
+
+
+def _carry_open_episode(rows: Rows, position: int, data: bytes) -> None:
+    """Keep what tells the end of an episode that another bundle left open: integers, and the peak at the end."""
+    if len(data) < INTEGERS * 8 + EPISODE_FLOATS * 4:
+        return
+    integers = np.frombuffer(data, dtype="<i8", count=INTEGERS)
+    if integers[PHASE] == OPEN:
+        for column in (PHASE, OPENED_OFFSET, OPENED_TIMESTAMP_MS, EPISODE_EVENTS):
+            rows.integers[position, column] = integers[column]
+        rows.floats[position, -EPISODE_FLOATS:] = np.frombuffer(data[-EPISODE_FLOATS * 4 :], dtype="<f4")
 
 
 def _kept(results: Results) -> list[int]:

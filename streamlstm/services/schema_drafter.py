@@ -16,7 +16,20 @@ from streamlstm.core.schema import readable_name
 from streamlstm.errors import SchemaError
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "event_time", "time_ms", "time_s")
-KEY_NAMES = ("key", "id", "sensor", "device", "machine", "patient", "card", "customer", "host", "record", "series", "unit")
+KEY_NAMES = (
+    "key",
+    "id",
+    "sensor",
+    "device",
+    "machine",
+    "patient",
+    "card",
+    "customer",
+    "host",
+    "record",
+    "series",
+    "unit",
+)
 LABEL_NAMES = ("label", "anomaly", "is_anomaly", "fraud", "is_fraud", "changepoint", "outlier", "target", "class")
 MAX_KEY_SHARE = 0.1  # a column with more distinct values per row than this says nothing twice
 CALENDAR_DAYS = 14  # of history, to know a weekday from chance

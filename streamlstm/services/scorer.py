@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -153,7 +154,7 @@ def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings) ->
 def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:
     """Score a file once, as if it were a topic of one partition, and write one CSV row per event."""
     bundle = load_for(settings)
-    scorer = new_scorer(bundle, settings)
+    scorer = new_scorer(bundle, replace(settings, max_keys=sys.maxsize))  # there is no log to evict to
     writer = csv.writer(out)
     writer.writerow(["key", "time_ms", "offset", "status", "score", "tail_probability", "threshold", "alert"])
     totals = Totals()

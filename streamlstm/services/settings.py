@@ -14,7 +14,7 @@ from cyclopts import Parameter, validators
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 Rate = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=0.05))]
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
-Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0))]
+Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Rounds = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
@@ -94,7 +94,7 @@ class ScoreSettings:
     "What to do with a key whose state another bundle made: stop, or start the key anew."
     max_keys: Positive = 1_000_000
     "Keys kept in memory; the least recently seen rest in the log and come back when needed."
-    poll_records: Positive = 5_000
+    poll_records: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 5_000
     "Records taken at once, at most; each poll is one transaction."
     retention_s: Seconds | None = None
     "Remove scores, alerts and dead letters after this time; never unless given."

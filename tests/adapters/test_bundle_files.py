@@ -65,6 +65,22 @@ def test_write_that_fails_leaves_the_old_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_write_keeps_the_old_bundle_until_the_new_one_is_in_its_place(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the process dies, a whole bundle is on disk, and never half of one in the place."""
+    write_bundle(bundle, tmp_path / "model", "")
+    rename, whole = Path.rename, []
+
+    def watched(path: Path, target: Path) -> Path:
+        whole.append(sorted(read_bundle(found.parent).name for found in tmp_path.rglob(HEAD)))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    write_bundle(builders.expiring_bundle(), tmp_path / "model", "")
+    assert whole == [sorted([bundle.name, builders.expiring_bundle().name])] * 2
+
+
 def test_write_makes_missing_directories(bundle: Bundle, tmp_path: Path) -> None:
     """The place to write to need not exist; an empty directory will do as well."""
     (tmp_path / "empty").mkdir()

@@ -210,10 +210,10 @@ def test_records_are_numbered_through_all_chunks(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("unit", "expected"),
     [
-        ("s", START_MS / 1000),
-        ("ms", START_MS),
-        ("us", START_MS * 1000),
-        ("iso8601", "2020-09-13T12:26:40+00:00"),
+        ("s", 1_600_000_000.123),
+        ("ms", 1_600_000_000_123),
+        ("us", 1_600_000_000_123_000),
+        ("iso8601", "2020-09-13T12:26:40.123000+00:00"),
     ],
 )
 @pytest.mark.parametrize("precision", ["ms", "us", "ns"])
@@ -222,7 +222,7 @@ def test_parquet_times_are_given_in_the_unit_of_the_schema(
 ) -> None:
     """A column of moments fits every schema; a moment is read the same from every precision."""
     schema = StreamSchema.from_toml(f'timestamp_unit = "{unit}"\n[features.flow]')
-    times = pd.Series([datetime.fromtimestamp(START_MS / 1000, UTC)]).dt.as_unit(precision)
+    times = pd.Series([datetime(2020, 9, 13, 12, 26, 40, 123_000, UTC)]).dt.as_unit(precision)
     for column in (times, times.dt.tz_localize(None), times.dt.tz_convert("Asia/Tokyo")):
         pd.DataFrame({"time": column, "flow": [1.5]}).to_parquet(tmp_path / "feed.parquet")
         assert events_of(tmp_path / "feed.parquet", schema) == [{"time": expected, "flow": 1.5}]

@@ -95,6 +95,8 @@ def swap_features(data: dict[str, Any]) -> None:
         (edit("schema.features.flow.unit", "gal"), "digest does not match"),
         (swap_features, "digest does not match"),
         (edit("digest", "0" * 64), "digest does not match"),
+        (edit("digest", ""), "digest does not match"),
+        (edit("architecture.layers", 10**9), "more than 64 layers"),
         (edit("architecture.hidden", 20), "lstm.0.weights"),
         (edit("architecture.hidden", 18), "no multiple of four"),
         (edit("architecture.layers", 0), "below one"),

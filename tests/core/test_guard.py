@@ -41,8 +41,8 @@ class Key:
 
     @property
     def adapting(self) -> bool:
-        """Whether the tail in force has learned from what may be a fault."""
-        return bool(is_adapting(self.integers))
+        """Whether the tail in force learns from the episode that is open or has just ended."""
+        return bool(is_adapting(self.integers, self.episode))
 
 
 def test_usual_score_is_learned_and_a_flagged_one_is_not() -> None:
@@ -66,6 +66,16 @@ def test_episode_shorter_than_the_hold_moves_nothing_until_it_has_cooled_down() 
     key.feed(USUAL)
     assert key.tail != before
     assert not key.adapting
+
+
+def test_episodes_far_apart_are_each_held_for_the_whole_hold() -> None:
+    """After a cool-down in peace the count begins anew."""
+    key = Key()
+    for _ in range(4):
+        key.feed(*[USUAL] * (RESOLVE + COOLDOWN + 1))
+        before = key.tail
+        key.feed(*[FAULT] * (HOLD - 5))
+        assert key.tail == before
 
 
 def test_episodes_in_one_anothers_cool_down_are_held_together() -> None:
@@ -92,7 +102,6 @@ def test_episode_older_than_the_hold_is_learned_until_it_is_normal() -> None:
     actions = key.feed(*[FAULT] * 400)
     assert RESOLVED in actions
     assert OPENED not in actions
-    assert key.adapting
     assert key.tail[0] > 2
 
 
@@ -109,13 +118,21 @@ def test_world_that_went_back_has_its_old_tail_again() -> None:
     assert key.feed(FAULT + 1) == [OPENED]
 
 
+def test_tail_kept_is_the_one_from_before_the_latest_fault() -> None:
+    """What was learned in peace since an earlier, short episode is not lost."""
+    key = Key()
+    key.feed(FAULT, *[USUAL] * 100)
+    before = key.tail
+    key.feed(*[FAULT] * (HOLD + 300), *[USUAL] * RESOLVE)
+    assert key.tail == before
+
+
 def test_calm_events_must_be_in_a_row_to_bring_the_old_tail_back() -> None:
     """A single event of the new kind starts the count anew."""
     key = Key()
     key.feed(*[FAULT] * (HOLD + 300))
     key.feed(*([USUAL] * (RESOLVE - 1) + [FAULT]) * 5)
     assert key.tail[0] > 2
-    assert key.adapting
 
 
 def test_short_episode_in_a_world_that_changed_keeps_the_way_back() -> None:

@@ -135,6 +135,22 @@ def test_state_of_another_bundle_starts_anew_where_that_is_wanted() -> None:
     assert reset.scores[3:] == run_polls(Scorer(bundle()), [later]).scores
 
 
+def test_episode_that_another_bundle_left_open_is_told_as_resolved() -> None:
+    """A key that starts anew under a new model leaves no alert open for ever."""
+    feed = make_feed(80, ("a",))
+    feed[-1] = changed(feed[-1], flow=30.0)
+    run = run_polls(Scorer(other_bundle()), [feed])
+    later = [record._replace(offset=record.offset + 80) for record in make_feed(60, ("a",), start=80)]
+    run_polls(Scorer(bundle(), reset_foreign_states=True), [later[:1], later[1:]], run)
+    opened, resolved = run.alert_records
+    assert (resolved.action, resolved.reason, resolved.id) == ("resolved", "reset", opened.id)
+    assert (resolved.opened_offset, resolved.offset, resolved.since_ms) == (79, 80, opened.since_ms)
+    assert (resolved.peak_score, resolved.events, resolved.model) == (opened.peak_score, 1, bundle().name)
+    fresh = run_polls(Scorer(bundle()), [later])
+    assert run.scores[80:] == fresh.scores
+    assert run.states == fresh.states
+
+
 def test_state_cut_short_is_an_error_that_names_the_key() -> None:
     """A damaged state is no reason to start a key anew in silence."""
     run = run_polls(Scorer(bundle()), [make_feed(3, ("a",))])

@@ -9,7 +9,19 @@ from streamlstm.core.bundle import Alerting
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import EVENTS
-from tests.builders import SCHEMA, START_MS, STEP_MS, bundle, make_feed, make_record, run_polls
+from tests.builders import (
+    SCHEMA,
+    START_MS,
+    STEP_MS,
+    Run,
+    bundle,
+    changed,
+    make_feed,
+    make_record,
+    make_rich_feed,
+    rich,
+    run_polls,
+)
 
 EXPIRE_MS = 100 * STEP_MS
 END = 80  # steps of the feed before the silence
@@ -53,18 +65,23 @@ def test_key_started_anew_warms_up_and_scores_as_a_new_one() -> None:
     )
 
 
-@pytest.mark.parametrize(("partition", "events"), [(0, 1), (1, 2)])
-def test_silence_is_measured_against_the_partitions_watermark(partition: int, events: int) -> None:
-    """Another key of the partition that is far ahead in time makes a key's silence too long; elsewhere it does not."""
-    scorer = make_scorer()
-    feed = [at(0, offset=0), at(EXPIRE_MS + 1, offset=5, sensor="b", partition=partition), at(1, offset=9)]
-    run_polls(scorer, [[record] for record in feed])
-    assert events_of(scorer, "a") == events
+def test_key_started_anew_keeps_the_scale_of_its_own() -> None:
+    """A key whose level is far from the fleet's is read in its own units after a silence, too."""
+    found = rich().bundle
+    found = msgspec.structs.replace(found, schema=msgspec.structs.replace(found.schema, expire_after_s=3600.0))
+    assert found.scaler_of["y"] > 0
+    later = [
+        record._replace(offset=record.offset + 5)
+        for record in (changed(r, time=START_MS + 10**8 + i) for i, r in enumerate(make_rich_feed(40, ("x", "y"))))
+    ]
+    returned = run_polls(Scorer(found), [[changed(later[1], time=START_MS)._replace(offset=0)], later])
+    assert returned.states == run_polls(Scorer(found), [later]).states
 
 
-def test_silence_within_one_poll_counts_as_over_several() -> None:
-    """The watermark moves event by event, not poll by poll."""
-    feed = [at(0, offset=0), at(EXPIRE_MS + 1, offset=1, sensor="b"), at(1, offset=2), at(2, offset=3)]
+@pytest.mark.parametrize("partition", [0, 1])
+def test_silence_is_measured_by_the_keys_own_times(partition: int) -> None:
+    """Another key that is far ahead, by its clock, makes no key silent, in one poll or in several."""
+    feed = [at(0, offset=0), at(EXPIRE_MS + 1, offset=1, sensor="b", partition=partition), at(1, offset=2)]
     scorer = make_scorer()
     together = run_polls(scorer, [feed])
     assert events_of(scorer, "a") == 2
@@ -88,28 +105,22 @@ def test_episode_open_when_its_key_falls_silent_is_told_as_resolved() -> None:
     assert not run.states[0, b"a"].pinned
 
 
-def test_state_of_a_key_without_an_episode_is_not_pinned_and_may_expire() -> None:
-    """A commit says below which time states may be dropped, and which ones must not be."""
-    scorer = make_scorer()
-    commit = scorer.commit_of(scorer.score(scorer.read(make_feed(END, ("a",))), {}))
-    assert commit.expire_before_ms == {0: START_MS + (END - 1) * STEP_MS - EXPIRE_MS}
-    assert not commit.states[0, b"a"].pinned
+LAG_MS = int(1000 * SCHEMA.max_ahead_s)  # how far clocks may differ, here more than the silence
 
 
-@pytest.mark.parametrize("ahead_ms", [EXPIRE_MS - STEP_MS, EXPIRE_MS, EXPIRE_MS + 1, EXPIRE_MS + STEP_MS])
-def test_state_dropped_by_the_log_makes_no_difference(ahead_ms: int) -> None:
-    """A scorer that finds an expired state gone writes the same scores as one that still has it."""
-    feed = make_feed(END, ("a",))
+@pytest.mark.parametrize("ahead_ms", [EXPIRE_MS + LAG_MS, EXPIRE_MS + LAG_MS + 1])
+def test_state_that_the_log_may_drop_makes_no_difference(ahead_ms: int) -> None:
+    """A key comes back to the same scores whether its expired state is still there or was dropped."""
     last_ms = (END - 1) * STEP_MS
-    other = [at(last_ms + ahead_ms, offset=END, sensor="b")]
-    back = [r._replace(offset=r.offset + END + 1) for r in make_feed(60, ("a",), start=END)]
-
-    kept, dropped = (run_polls(make_scorer(), [feed, other]) for _ in range(2))
-    expire_before_ms = START_MS + last_ms + ahead_ms - EXPIRE_MS
-    dropped.states = {k: s for k, s in dropped.states.items() if s.pinned or s.timestamp_ms >= expire_before_ms}
-    for run in (kept, dropped):
-        scorer = make_scorer()
-        scorer.watermarks[0] = START_MS + last_ms + ahead_ms
-        run_polls(scorer, [back], run)
-    assert kept.scores == dropped.scores
+    scorer = make_scorer()
+    kept = run_polls(scorer, [make_feed(END, ("a",))])
+    assert not kept.states[0, b"a"].pinned
+    commit = scorer.commit_of(scorer.score(scorer.read([at(last_ms + ahead_ms, offset=END, sensor="b")]), {}))
+    limit_ms = commit.expire_before_ms[0]
+    dropped = Run(states={key: row for key, row in kept.states.items() if row.timestamp_ms >= limit_ms})
+    assert bool(dropped.states) == (ahead_ms == EXPIRE_MS + LAG_MS)
+    back = [at(last_ms + ahead_ms - LAG_MS + i, offset=END + 1 + i) for i in range(60)]
+    run_polls(make_scorer(), [back], kept)
+    run_polls(make_scorer(), [back], dropped)
+    assert kept.scores[END:] == dropped.scores
     assert kept.states == dropped.states

@@ -17,7 +17,7 @@ from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import NewRecord, Record, ScorerSession
-from streamlstm.core.record import decode_score
+from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
 from streamlstm.services.scorer import load_for, new_scorer, run, score_file, score_poll
@@ -142,6 +142,25 @@ def test_run_with_fewer_rows_than_keys_gives_the_same_bits(tmp_path: Path, max_k
     path = runs.write_input(tmp_path / "log.db")
     runs.score_here(path, max_keys=max_keys, poll_records=3)
     runs.assert_exactly_once(path)
+
+
+def test_run_after_a_restart_remembers_how_late_it_is(tmp_path: Path) -> None:
+    """A key silent for too long by its partition's clock starts anew, even if its own event is an old one."""
+    feed = [record for record in builders.make_troubled_feed(200) if record.partition == 1]
+    straggler = builders.make_record(sensor="d", time=builders.START_MS + 131 * builders.STEP_MS).value
+    outputs = []
+    for name, pieces in (("one.db", [[*feed, NewRecord(b"d", straggler, (), 1)]]),
+                         ("two.db", [feed, [NewRecord(b"d", straggler, (), 1)]])):  # fmt: skip
+        log = SqliteLog(tmp_path / name, clock=lambda: 2 * builders.START_MS)
+        log.create_topic("events", 2)
+        for piece in pieces:
+            log.append("events", piece)
+            run(log, builders.expiring_bundle(), make_settings(), threading.Event())
+        log.close()
+        outputs.append(runs.outputs_of(tmp_path / name))
+    assert outputs[0] == outputs[1]
+    last = decode_alert(outputs[0]["events.alerts"][-1].value)
+    assert (last.key, last.reason) == ("d", "silence")
 
 
 def test_run_stopped_before_it_starts_scores_nothing(tmp_path: Path) -> None:

@@ -107,6 +107,9 @@ def test_first_signal_sets_the_stop_and_a_second_one_ends_the_process(number: si
     """One signal asks to finish; whoever sends another one wants it now. Afterwards all is as before."""
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
+        assert signal.getsignal(number) != before
+    assert signal.getsignal(number) == before
+    with stop_on_signals() as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), number)
         assert stop.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,9 +88,17 @@ def test_history_of_a_topic_equals_that_of_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_history_of_a_range_has_exactly_its_records(
-    tmp_path: Path, given: dict[str, object], first: int, last: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    given: dict[str, object],
+    first: int,
+    last: int,
 ) -> None:
     """Offsets are inclusive in each partition; times are the log's, the end excluded, UTC unless they say so."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    request.addfinalizer(lambda: (monkeypatch.undo(), time.tzset()))
     history = read_history(make_settings(tmp_path, log=make_log(tmp_path), **given), builders.SCHEMA)
     assert len(history) == 2 * (last - first + 1)
     assert history.timestamp_ms.min() == builders.START_MS + first * builders.STEP_MS
