@@ -145,7 +145,7 @@ def test_run_with_fewer_rows_than_keys_gives_the_same_bits(tmp_path: Path, max_k
 
 
 def test_run_after_a_restart_tells_a_silence_that_began_before_it(tmp_path: Path) -> None:
-    """A key silent for too long starts anew, and its open alert is resolved, whether the scorer was restarted or not."""
+    """A key silent for too long starts anew, and its open alert is resolved, with or without a restart."""
     feed = [record for record in builders.make_troubled_feed(200) if record.partition == 1]
     straggler = builders.make_record(sensor="d", time=builders.START_MS + 10_000 * builders.STEP_MS).value
     outputs = []
