@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,21 +60,12 @@ def alert_records(topic: str, batch: EventBatch, results: Results, bundle: Bundl
 
 
 def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
+    """Return what the scored event ``i`` did to its key's episode, with the evidence."""
     adapting = bool(results.adapting[i])
     resolved = results.action[i] == RESOLVED
-    return AlertRecord(
-        id=alert_id(topic, int(batch.partition[i]), int(results.opened_offset[i])),
-        action=ACTIONS[results.action[i]],  # type: ignore[arg-type]
-        key=batch.keys[i].decode(),
-        topic=topic,
-        partition=int(batch.partition[i]),
-        opened_offset=int(results.opened_offset[i]),
-        offset=int(batch.offset[i]),
-        since_ms=int(results.opened_timestamp_ms[i]),
-        time_ms=int(batch.timestamp_ms[i]),
-        events=int(results.episode_events[i]),
-        peak_score=float(results.peak_score[i]),
-        model=bundle.name,
+    return msgspec.structs.replace(
+        _change(topic, i, batch, results, bundle),
+        action=ACTIONS[results.action[i]],
         score=float(results.score[i]),
         tail_probability=float(results.probability[i]),
         threshold=float(results.threshold[i]),
@@ -86,20 +78,26 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
 
 def _cut_short(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
     """Return the end of an episode whose key was started anew; told at the key's next event."""
+    reason = "silence" if results.cut_short[i] == BY_SILENCE else "reset"
+    return msgspec.structs.replace(_change(topic, i, batch, results, bundle), reason=reason)
+
+
+def _change(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
+    """Return what every alert record says of its episode and of event ``i``."""
+    partition, opened_offset = int(batch.partition[i]), int(results.opened_offset[i])
     return AlertRecord(
-        id=alert_id(topic, int(batch.partition[i]), int(results.opened_offset[i])),
+        id=alert_id(topic, partition, opened_offset),
         action="resolved",
         key=batch.keys[i].decode(),
         topic=topic,
-        partition=int(batch.partition[i]),
-        opened_offset=int(results.opened_offset[i]),
+        partition=partition,
+        opened_offset=opened_offset,
         offset=int(batch.offset[i]),
         since_ms=int(results.opened_timestamp_ms[i]),
         time_ms=int(batch.timestamp_ms[i]),
         events=int(results.episode_events[i]),
         peak_score=float(results.peak_score[i]),
         model=bundle.name,
-        reason="silence" if results.cut_short[i] == BY_SILENCE else "reset",
     )
 
 

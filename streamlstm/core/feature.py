@@ -7,6 +7,7 @@ hour and of the weekday, if the schema asks for a calendar. Category embeddings 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,17 @@ class FeatureParameters(NamedTuple):
 def input_width(values: int, *, has_mask: bool, has_gap: bool, has_calendar: bool) -> int:
     """Return the number of inputs before the embeddings."""
     return values * (2 if has_mask else 1) + (1 if has_gap else 0) + (4 if has_calendar else 0)
+
+
+def category_ids(
+    rows: Sequence[tuple[str | int | None, ...]], vocabularies: Sequence[Mapping[str, int]]
+) -> NDArray[np.int64]:
+    """Return the ids of each event's categories, (n, C): padding where absent, unknown where never seen."""
+    ids = [
+        [PADDING_ID if c is None else known.get(str(c), UNKNOWN_ID) for c, known in zip(row, vocabularies, strict=True)]
+        for row in rows
+    ]
+    return np.array(ids, dtype=np.int64).reshape(len(rows), len(vocabularies))
 
 
 @compiled

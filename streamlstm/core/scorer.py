@@ -24,7 +24,7 @@ from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.event import EventBatch, EventDecoder, Rejection
 from streamlstm.core.evidence import alert_records, score_records
-from streamlstm.core.feature import PADDING_ID, UNKNOWN_ID
+from streamlstm.core.feature import category_ids
 from streamlstm.core.log import Record
 from streamlstm.core.record import AlertRecord, ScoreRecord, encode
 from streamlstm.core.state import (
@@ -96,6 +96,7 @@ class Scorer:
         self.parameters = bundle.parameters(alerting)
         self.arena = Arena(self.parameters.layout, max_keys)
         self.watermarks: dict[int, int] = {}
+        self._vocabularies = [bundle.vocabularies[name] for name in bundle.schema.categorical]
         self._decoder = EventDecoder(bundle.schema)
         self._scratch = new_scratch(self.parameters, bundle.architecture.input_width)
         self._reset_foreign_states = reset_foreign_states
@@ -128,7 +129,7 @@ class Scorer:
             offset=poll.batch.offset,
             timestamp_ms=poll.batch.timestamp_ms,
             values=poll.batch.values,
-            categories=self._category_ids(poll.batch.categories),
+            categories=category_ids(poll.batch.categories, self._vocabularies),
             checksum=poll.batch.checksum,
         )
         results = new_results(len(poll.batch), self.parameters)
@@ -214,15 +215,6 @@ class Scorer:
     def _watermarks(self, partition: NDArray[np.int64]) -> tuple[dict[int, int], NDArray[np.int64]]:
         places = {int(p): place for place, p in enumerate(np.unique(partition))}
         return places, np.array([self.watermarks.get(p, 0) for p in places], dtype=np.int64)
-
-    def _category_ids(self, categories: list[tuple[str | None, ...]]) -> NDArray[np.int64]:
-        names = self.bundle.schema.categorical
-        tables = [self.bundle.vocabularies[name] for name in names]
-        ids = [
-            [PADDING_ID if c is None else table.get(str(c), UNKNOWN_ID) for c, table in zip(row, tables, strict=True)]
-            for row in categories
-        ]
-        return np.array(ids, dtype=np.int64).reshape(len(categories), len(names))
 
     def _states(self, outcome: Outcome) -> dict[Key, StateRow]:
         rows = outcome.rows

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streamlstm.core.bundle import Alerting, Bundle, Calibration
-from streamlstm.core.feature import PADDING_ID, UNKNOWN_ID
+from streamlstm.core.feature import category_ids
 from streamlstm.core.model import Architecture
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.score import SETTLING_EVENTS
@@ -88,7 +87,7 @@ def train(
         vocabularies=tuple(len(table) + 2 for table in scaling.vocabularies.values()),
     )
     _check_sizes(history, architecture)
-    categories = _category_ids(history, scaling, schema)
+    categories = category_ids(history.categories, [scaling.vocabularies[name] for name in schema.categorical])
     inputs, present = model_inputs(history, schema, scaling)
     data = Data(
         torch.from_numpy(inputs).to(options.device),
@@ -177,15 +176,6 @@ def _check_sizes(history: History, architecture: Architecture) -> None:
         raise HistoryError(
             f"no key has more than {tail} held-out events: too few to judge forecasts {architecture.horizon} ahead"
         )
-
-
-def _category_ids(history: History, scaling: Scaling, schema: StreamSchema) -> NDArray[np.int64]:
-    tables = [scaling.vocabularies[name] for name in schema.categorical]
-    ids = [
-        [PADDING_ID if c is None else table.get(str(c), UNKNOWN_ID) for c, table in zip(row, tables, strict=True)]
-        for row in history.categories
-    ]
-    return np.array(ids, dtype=np.int64).reshape(len(history), len(tables))
 
 
 def _report(
