@@ -121,7 +121,8 @@ def run(directory: Path, seed: int, console: Console, plans: Sequence[Plan] = PL
     for plan in plans:
         _verdict(plan, truth[plan.feed], receiver.alerts, rates[plan.feed], directory, console)
     console.print(
-        f"\nThe demo took {time.monotonic() - started_s:.0f} s. Everything it made is in {directory}/. Look closer:"
+        f"\nThe demo took {time.monotonic() - started_s:.0f} s. Everything it made is in {directory}/. "
+        "Look closer (after `. .venv/bin/activate`):"
     )
     log, first = f"sqlite:///{directory}/demo.db", plans[0].feed
     for command in (
@@ -177,7 +178,9 @@ def _live(plans: Sequence[Plan], directory: Path, receiver: Receiver, console: C
     """Replay, score and alert on all feeds at once; return the events scored per second of each."""
     console.rule("[bold]Live")
     console.print(
-        "Each line below is an alert that reached the receiver, a small web server of this demo.", highlight=False
+        "Each line below is an alert that reached the receiver, a small web server of this demo. "
+        "Times are the events' own; the two feeds run at different speeds. In brackets the alert's id: topic, partition, offset.",
+        highlight=False,
     )
     database = directory / "demo.db"
     for file in directory.glob("demo.db*"):
@@ -314,7 +317,8 @@ def _verdict(
     found, injected = sum(v.found for v in verdicts), sum(v.injected for v in verdicts)
     console.print(
         f"{found} of {injected} found; {false} false alarms in {hours:.2f} key-hours ({false / hours:.1f} an hour; "
-        f"promised: {plan.false_alarms_per_hour:g}). {_scored(plan, directory)}, {rate:,.0f} a second.",
+        f"asked for: {plan.false_alarms_per_hour:g}, which so short a run cannot tell). "
+        f"{_scored(plan, directory)}, {rate:,.0f} a second.",
         highlight=False,
     )
 

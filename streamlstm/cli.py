@@ -59,7 +59,7 @@ def infer(file: Path) -> None:
 
 
 @app.command
-def train(settings: TrainSettings) -> None:
+def train(*, settings: TrainSettings) -> None:
     """Learn what is normal from a history, and write a model bundle with a report.
 
     Example: `streamlstm train --stream stream.toml --history history.csv --out model/`

@@ -61,6 +61,7 @@ class Parameters(NamedTuple):
     episode: EpisodeParameters
     layout: Layout
     expire_after_ms: float  # infinite: never
+    forget_after_ms: float
 
 
 class Events(NamedTuple):
@@ -168,16 +169,18 @@ def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
 
 
 @compiled
-def _admit(integers: NDArray[np.int64], i: int, events: Events, expire_after_ms: float) -> int:
+def _admit(integers: NDArray[np.int64], i: int, events: Events, watermark_ms: int, parameters: Parameters) -> int:
     """Say whether an event may advance its row: its status, or −1 to start the row anew first."""
     timestamp_ms = events.timestamp_ms[i]
     if integers[EVENTS] == 0:
         return SCORED_EVENT
     if events.offset[i] <= integers[LAST_OFFSET]:
         return OUT_OF_ORDER_OFFSET
+    if watermark_ms - integers[LAST_TIMESTAMP_MS] > parameters.forget_after_ms:
+        return -1  # the log may have dropped the state: whether it has must make no difference
     if timestamp_ms < integers[LAST_TIMESTAMP_MS]:
         return LATE
-    if timestamp_ms - integers[LAST_TIMESTAMP_MS] > expire_after_ms:
+    if timestamp_ms - integers[LAST_TIMESTAMP_MS] > parameters.expire_after_ms:
         return -1
     if timestamp_ms == integers[LAST_TIMESTAMP_MS] and events.checksum[i] == integers[LAST_CHECKSUM]:
         return DUPLICATE
@@ -259,7 +262,7 @@ def advance(
     top = layout.cell - model.head.shape[0]
     for i in range(events.offset.shape[0]):
         integers, floats = rows.integers[events.row[i]], rows.floats[events.row[i]]
-        status = _admit(integers, i, events, parameters.expire_after_ms)
+        status = _admit(integers, i, events, watermarks[events.place[i]], parameters)
         if status > 0:
             results.status[i] = status
             continue

@@ -109,6 +109,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
             ),
             layout=layout_of(self.architecture),
             expire_after_ms=math.inf if expire_after_s is None else expire_after_s * 1000.0,
+            forget_after_ms=self.schema.forget_after_ms,
         )
 
 

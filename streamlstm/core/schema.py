@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from functools import cached_property
 from typing import Literal
@@ -92,6 +93,16 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """Numbers in one event, ``D`` = channels × frame samples; value ``d`` is sample
         ``d % frame_samples`` of channel ``d // frame_samples``."""
         return len(self.numeric) * self.frame_samples
+
+    @property
+    def forget_after_ms(self) -> float:
+        """How far the partition's time may run ahead of a key's last event before its state is forgotten (ms).
+
+        Twice the silence that a key may keep by its own times, or that and as much as a clock may run ahead.
+        """
+        if self.expire_after_s is None:
+            return math.inf
+        return 1000.0 * (self.expire_after_s + max(self.expire_after_s, self.max_ahead_s))
 
     @property
     def has_optional_values(self) -> bool:

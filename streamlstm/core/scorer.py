@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -168,14 +169,11 @@ class Scorer:
     def _expire_before_ms(self, watermarks: Mapping[int, int]) -> dict[int, int]:
         """Say which states the log may drop: those whose key would start anew anyway.
 
-        Silence is judged by a key's own times; the watermark is other keys' time. So the log keeps a state
-        for longer by as much again, and by as much as a clock may run ahead.
+        Silence is judged by a key's own times, the watermark is other keys' time; so the log keeps a state for
+        longer (:attr:`StreamSchema.forget_after_ms`), and the walk starts a key anew by the same rule.
         """
-        expire_s = self.bundle.schema.expire_after_s
-        if expire_s is None:
-            return {}
-        kept_ms = int(1000 * (expire_s + max(expire_s, self.bundle.schema.max_ahead_s)))
-        return {partition: watermark - kept_ms for partition, watermark in watermarks.items()}
+        kept_ms = self.bundle.schema.forget_after_ms
+        return {} if math.isinf(kept_ms) else {p: watermark - int(kept_ms) for p, watermark in watermarks.items()}
 
     def accept(self, outcome: Outcome) -> None:
         """Make an outcome current, after its commit succeeded."""

@@ -166,6 +166,7 @@ def _parameters(
         episode=EpisodeParameters(np.float32(1e-3), 8, 16, 512),
         layout=layout_of(architecture),
         expire_after_ms=math.inf,
+        forget_after_ms=math.inf,
     )
 
 

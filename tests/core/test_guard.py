@@ -118,6 +118,16 @@ def test_world_that_went_back_has_its_old_tail_again() -> None:
     assert key.feed(FAULT + 1) == [OPENED]
 
 
+def test_fault_right_after_the_way_back_is_held_anew() -> None:
+    """The hold of the fault that went is not counted against the next one."""
+    key = Key()
+    before = key.tail
+    assert key.feed(*[FAULT] * (HOLD + 3), *[USUAL] * RESOLVE)[-1] == RESOLVED
+    assert key.tail == before
+    assert key.feed(*[FAULT + 1] * 10)[0] == OPENED
+    assert key.tail == before
+
+
 def test_tail_kept_is_the_one_from_before_the_latest_fault() -> None:
     """What was learned in peace since an earlier, short episode is not lost."""
     key = Key()

@@ -19,7 +19,7 @@ def history_of_values(*keys: np.ndarray) -> History:
     return History(
         keys=[b"%d" % k for k in range(len(keys))],
         starts=starts,
-        held_out=starts[1:],
+        held_out=starts[1:].copy(),
         timestamp_ms=np.arange(total),
         gap_ms=np.ones(total),
         values=np.concatenate(keys),
