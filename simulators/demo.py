@@ -178,8 +178,8 @@ def _live(plans: Sequence[Plan], directory: Path, receiver: Receiver, console: C
     """Replay, score and alert on all feeds at once; return the events scored per second of each."""
     console.rule("[bold]Live")
     console.print(
-        "Each line below is an alert that reached the receiver, a small web server of this demo. "
-        "Times are the events' own; the two feeds run at different speeds. In brackets the alert's id: topic, partition, offset.",
+        "Each line below is an alert that reached the receiver, a small web server of this demo. Times are the "
+        "events' own; the two feeds run at different speeds. In brackets the alert's id: topic, partition, offset.",
         highlight=False,
     )
     database = directory / "demo.db"
