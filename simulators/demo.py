@@ -26,7 +26,7 @@ from rich.table import Table
 
 from simulators.feed import Fault
 from simulators.feeds import FEEDS, write_feed
-from simulators.judge import Episode, judge
+from simulators.judge import episodes_of, judge
 from streamlstm.adapters.alert_body import AlertBody
 from streamlstm.adapters.signature import HEADER, signature
 from streamlstm.adapters.sqlite_log import SqliteLog
@@ -303,7 +303,8 @@ def _verdict(
     plan: Plan, faults: Sequence[Fault], alerts: Sequence[AlertRecord], rate: float, directory: Path, console: Console
 ) -> None:
     """Print what was injected, found, missed and false."""
-    episodes = _episodes(plan.feed, alerts, max((fault.end_ms for fault in faults), default=0))
+    chosen = [alert for alert in alerts if alert.topic == plan.feed]
+    episodes = episodes_of(chosen, max((fault.end_ms for fault in faults), default=0))
     verdicts, false = judge(faults, episodes)
     hours = plan.keys * plan.live_s / 3600
     table = Table(title=f"{plan.feed}: {plan.what}", title_justify="left")
@@ -333,12 +334,3 @@ def _scored(plan: Plan, directory: Path) -> str:
         log.close()
     offsets = {decode_score(record.value).offset for record in records}
     return f"{events:,} events, {len(offsets):,} scores"
-
-
-def _episodes(topic: str, alerts: Sequence[AlertRecord], end_ms: int) -> list[Episode]:
-    ended = {alert.id: alert.time_ms for alert in alerts if alert.action == "resolved"}
-    return [
-        Episode(alert.key, alert.since_ms, ended.get(alert.id, end_ms))
-        for alert in alerts
-        if alert.topic == topic and alert.action == "opened"
-    ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from simulators.feed import Fault
+from streamlstm.core.record import AlertRecord
 
 GRACE_MS = 10_000  # after a fault ends, for what is still ringing: an alert opened there is not a false one
 
@@ -37,6 +38,13 @@ class Verdict:
     def median_delay_s(self) -> float | None:
         """Median time from a fault's start to its alert."""
         return median(self.delays_s) if self.delays_s else None
+
+
+def episodes_of(alerts: Sequence[AlertRecord], end_ms: int) -> list[Episode]:
+    """Return the episodes that alert records tell of; one still open ends with the feed, at ``end_ms``."""
+    ended = {alert.id: alert.time_ms for alert in alerts if alert.action == "resolved"}
+    opened = [alert for alert in alerts if alert.action == "opened"]
+    return [Episode(alert.key, alert.since_ms, ended.get(alert.id, end_ms)) for alert in opened]
 
 
 def judge(faults: Sequence[Fault], episodes: Sequence[Episode]) -> tuple[list[Verdict], int]:

@@ -276,12 +276,13 @@ class SqliteSession:
         self._where = (group, topic.name)
         self._lock = lock
         self._next: dict[int, int] = {}
+        self._write_down_start()
         self.rewind()
 
-    def rewind(self) -> None:
-        """Go back to the committed offsets; a partition that never had one starts at its first record, and says so.
+    def _write_down_start(self) -> None:
+        """Start a group's first session at each partition's first record, and commit that it does.
 
-        That first offset is written down, so that retention cannot remove what is still to be read unnoticed.
+        Else retention could remove, unnoticed, what the group has never yet read.
         """
         starts = self._log.topic(self._topic.name).start_offsets
         with self._log.transaction() as db:
@@ -289,6 +290,9 @@ class SqliteSession:
                 "INSERT OR IGNORE INTO offsets VALUES (?, ?, ?, ?, 0)",
                 [(*self._where, partition, start) for partition, start in enumerate(starts)],
             )
+
+    def rewind(self) -> None:
+        """Go back to the committed offsets."""
         rows = self._log._query(
             "SELECT partition, next_offset FROM offsets WHERE group_name = ? AND topic = ?", self._where
         )

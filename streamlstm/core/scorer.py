@@ -151,11 +151,11 @@ class Scorer:
 
     def commit_of(self, outcome: Outcome) -> Commit:
         """Return everything that an outcome must store, encoded. Changes nothing."""
-        partition_of = {p: int(v) for p, v in enumerate(outcome.poll.batch.partition.tolist())}
+        partition = outcome.poll.batch.partition.tolist()
         scored = _kept(outcome.results)
         return Commit(
             scores=[
-                Output(partition_of[i], outcome.poll.batch.keys[i], encode(record))
+                Output(partition[i], outcome.poll.batch.keys[i], encode(record))
                 for i, record in zip(scored, outcome.scores, strict=True)
             ],
             alerts=[Output(a.partition, a.key.encode(), encode(a)) for a in outcome.alerts],

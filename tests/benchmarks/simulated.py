@@ -22,7 +22,7 @@ import msgspec
 from simulators.demo import PLANS, Plan
 from simulators.feed import events
 from simulators.feeds import FEEDS, write_feed
-from simulators.judge import Episode, judge
+from simulators.judge import episodes_of, judge
 from streamlstm.adapters.files import read_records
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.event import EventDecoder
@@ -59,13 +59,6 @@ def score(bundle: Bundle, polls: Iterator[list[Record]]) -> tuple[list[AlertReco
     return alerts, last_ms, flagged
 
 
-def episodes(alerts: Sequence[AlertRecord], last_ms: int) -> list[Episode]:
-    """Return the episodes; one still open ends with the feed."""
-    ended = {alert.id: alert.time_ms for alert in alerts if alert.action == "resolved"}
-    opened = [alert for alert in alerts if alert.action == "opened"]
-    return [Episode(alert.key, alert.since_ms, ended.get(alert.id, last_ms)) for alert in opened]
-
-
 def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
     """Print recall by kind over all seeds, and false alarms against the promise for each."""
     injected: Counter[str] = Counter()
@@ -87,7 +80,7 @@ def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
             history = list(read_records(directory / f"{plan.feed}.history.jsonl", schema))
             bundle = learn(history, schema, plan, seed)
             alerts, last_ms, _ = score(bundle, read_records(directory / f"{plan.feed}.live.jsonl", schema))
-        verdicts, false = judge(faults, episodes(alerts, last_ms))
+        verdicts, false = judge(faults, episodes_of(alerts, last_ms))
         hours = plan.keys * live_s / 3600
         print(
             f"{plan.feed}, seed {seed}: {sum(v.found for v in verdicts)} of {len(faults)} found, "
@@ -118,7 +111,7 @@ def week(seed: int) -> None:
     bundle = learn(history, schema, plan, seed)
     started_s = time.monotonic()
     alerts, last_ms, flagged = score(bundle, polls)
-    opened = len(episodes(alerts, last_ms))
+    opened = len(episodes_of(alerts, last_ms))
     count = WEEK_S * plan.events_per_s
     print(
         f"a healthy week, seed {seed}: {count:,.0f} events, {flagged} flagged ({flagged / count:.1e} of them, promised "
