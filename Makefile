@@ -23,8 +23,9 @@ check: $(READY)
 real-data: $(READY)  ## train and score the real, labelled records; prints README's table
 	$(VENV)/bin/python -m tests.benchmarks.real_data --seed $(SEED)
 
-bench: $(READY)  ## every benchmark: two things in one run, as a ratio
+bench: $(READY)  ## scoring beside a bare LSTM step, and flagged events beside promised ones, as ratios
 	$(VENV)/bin/python -m tests.benchmarks.core_step
+	$(VENV)/bin/python -m tests.benchmarks.alarm_rate
 
 # torch first and by itself: PyPI's plain Linux wheel brings gigabytes of CUDA, PyTorch's CPU index does not;
 # where that index cannot be reached, pip takes what it is set up to take.
