@@ -32,6 +32,7 @@ from streamlstm.adapters.signature import HEADER, signature
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.record import AlertRecord, decode_score
 from streamlstm.core.topic import scores_topic
+from streamlstm.services.wording import counted
 
 PATIENCE_S = 60.0  # for a service to finish what is written, after its feed has ended
 
@@ -163,8 +164,8 @@ def _train(plan: Plan, directory: Path, seed: int, console: Console) -> None:
         console.print(f"{model} was made by an earlier run with this seed, and is used again.", highlight=False)
         return
     console.print(
-        f"An alarm rate of {plan.alarm_rate:.1e} per event: {plan.false_alarms_per_hour:g} false alarm an hour and key "
-        f"at {plan.events_per_s:g} events a second.",
+        f"An alarm rate of {plan.alarm_rate:.1e} per event: {counted(plan.false_alarms_per_hour, 'false alarm')} an "
+        f"hour and key at {plan.events_per_s:g} events a second.",
         highlight=False,
     )
     schema, history = directory / f"{plan.feed}.toml", directory / f"{plan.feed}.history.jsonl"
@@ -317,8 +318,8 @@ def _verdict(
     console.print(table)
     found, injected = sum(v.found for v in verdicts), sum(v.injected for v in verdicts)
     console.print(
-        f"{found} of {injected} found; {false} false alarms in {hours:.2f} key-hours ({false / hours:.1f} an hour; "
-        f"asked for: {plan.false_alarms_per_hour:g}, which so short a run cannot tell). "
+        f"{found} of {injected} found; {counted(false, 'false alarm')} in {hours:.2f} key-hours "
+        f"({false / hours:.1f} an hour; asked for: {plan.false_alarms_per_hour:g}, which so short a run cannot tell). "
         f"{_scored(plan, directory)}, {rate:,.0f} a second.",
         highlight=False,
     )

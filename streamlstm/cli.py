@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -12,13 +13,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import structlog
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, MissingArgumentError, Parameter
 from cyclopts.config import Env, Toml
 from rich.console import Console
+from rich.panel import Panel
 
 from streamlstm import __version__
 from streamlstm.errors import SettingsError, StreamlstmError
-from streamlstm.services.settings import AlertSettings, InspectSettings, ReplaySettings, ScoreSettings, TrainSettings
+from streamlstm.services.settings import (
+    AlertSettings,
+    InspectSettings,
+    ReplaySettings,
+    ScoreSettings,
+    TrainSettings,
+    Whole,
+)
 
 PREFIX = "STREAMLSTM_"
 CONFIG = "streamlstm.toml"
@@ -26,6 +35,8 @@ SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the sam
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
 OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA", "STREAMLSTM_WEBHOOK_SECRET"}
+PIPE_CLOSED = 141  # the exit status that a shell gives a program whose reader has seen enough
+PIPE_COLUMNS = 100_000  # who reads a pipe wants lines whole
 
 app = App(
     name="streamlstm",
@@ -37,6 +48,8 @@ app = App(
     the defaults. Unknown keys are refused.
     """,
     help_format="markdown",
+    print_error=False,
+    exit_on_error=False,
 )
 schema = App(name="schema", help="Describe a stream: where key, time and features sit.")
 app.command(schema)
@@ -157,7 +170,10 @@ def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> Non
     """
     from streamlstm.services.inspector import inspect as run
 
-    run(target, settings, Console())
+    console = _Output()
+    if not console.is_terminal:
+        console.width = PIPE_COLUMNS
+    run(target, settings, console)
 
 
 @app.command
@@ -165,11 +181,11 @@ def simulate(
     feed: Literal["ecg", "vibration"],
     *,
     out: Path = Path("feed"),
-    keys: int = 4,
+    keys: Whole = 4,
     minutes: float = 20.0,
     clean_minutes: float = 5.0,
     faults_per_hour: float | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> None:
     """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
 
@@ -208,7 +224,7 @@ def simulate(
 
 
 @app.command
-def demo(*, directory: Path = Path("out/demo"), seed: int = 1) -> None:
+def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1) -> None:
     """See the whole product at work in two minutes: simulate, train, score live, deliver alerts, judge.
 
     Example: `streamlstm demo`
@@ -222,7 +238,7 @@ def demo(*, directory: Path = Path("out/demo"), seed: int = 1) -> None:
     """
     from simulators.demo import run
 
-    run(directory, seed, Console())
+    run(directory, seed, _Output())
 
 
 @app.meta.default
@@ -241,6 +257,14 @@ def _launch(
     app(["--file=-" if token == "-" else token for token in tokens])  # else a lone dash is an unknown option
 
 
+class _Output(Console):
+    """Standard output; that its reader has gone is for :func:`main` to handle, not for rich."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would end the process for."""
+        raise BrokenPipeError
+
+
 def main() -> None:
     """Run the command line; a known error ends it with one sentence and exit status 1."""
     _speak_utf8()
@@ -250,10 +274,35 @@ def main() -> None:
         app.meta(sys.argv[1:])
     except BrokenPipeError:  # who reads our output (head, say) has seen enough; at exit Python would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(PIPE_CLOSED)
+    except CycloptsError as error:
+        _complain(_missing(error) or CycloptsPanel(error))
+        sys.exit(2)
     except (StreamlstmError, OSError) as error:
-        Console(stderr=True, highlight=False).print("error:", str(error), style="red", markup=False, soft_wrap=True)
+        _complain(str(error))
         sys.exit(1)
+
+
+def _complain(about: str | Panel) -> None:
+    console = Console(stderr=True, highlight=False)
+    if isinstance(about, str):
+        console.print("error:", about, style="red", markup=False, soft_wrap=True)
+    else:
+        console.print(about)
+
+
+def _missing(error: CycloptsError) -> str | None:
+    """Return what to say of an argument that was not given, with an example; None of any other mistake."""
+    argument = error.argument
+    if not isinstance(error, MissingArgumentError) or argument is None or error.keyword or argument.tokens:
+        return None
+    command = " ".join(["streamlstm", *(error.command_chain or ())])
+    positional = argument.field_info.is_positional
+    text = f"{command}: {argument.name[2:].upper() if positional else argument.name} is missing"
+    if unknown := [token for token in error.unused_tokens or () if token.startswith("--")]:
+        text += f"; there is no option {' or '.join(unknown)}"
+    example = re.search(rf"`((\w+=\S+ )?{command} .*?)`", (error.target and error.target.__doc__) or "")
+    return text + (f"\nexample: {example[1]}" if example else "")
 
 
 def _checked(config: Path | None) -> Path:

@@ -19,6 +19,7 @@ from cyclopts import App
 from streamlstm import __version__, cli
 from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.log import NewRecord
 from streamlstm.core.record import ScoreRecord, decode_score
 from streamlstm.services import scorer, trainer
 from streamlstm.services.settings import ScoreSettings, TrainSettings
@@ -185,6 +186,7 @@ def test_settings_that_are_lists_are_given_once_per_item(
         ("modle = 1\n", r"streamlstm\.toml: unknown key or table 'modle'; .*score"),
         ("[scoer]\nmodel = 1\n", r"streamlstm\.toml: unknown key or table 'scoer'; .*score"),
         ("[score\n", r"streamlstm\.toml: not TOML: .*line 1"),
+        ("[score]\nmax_keys = 1.5\n", r"Invalid value for \[max_keys\] .*streamlstm\.toml.*\"1.5\" into int"),
         ("[score]\nmax_keys = 0\n", r"Invalid value \"0\" for \[max_keys\] .*streamlstm\.toml\. Must be >= 1"),
         ('[score]\nmax_keys = "many"\n', r"max_keys.*many"),
     ],
@@ -275,14 +277,36 @@ def test_value_out_of_range_is_refused(run: Run, command: str, option: str, valu
     assert list(Path.cwd().iterdir()) == []
 
 
+REQUIRED = {
+    "schema infer": "f.csv",
+    "train": "--stream s.toml",
+    "replay": "f.csv --stream s.toml --log sqlite:///x",
+    "alert": "--log sqlite:///x --webhook http://x",
+    "inspect": "model",
+    "simulate": "ecg",
+}
+
+
+@pytest.mark.parametrize("words", commands())
+def test_fraction_for_a_whole_number_is_refused(run: Run, words: str) -> None:
+    """Rounding would be a setting that nobody gave."""
+    arguments = commands()[words].assemble_argument_collection()
+    whole = [argument.name for argument in arguments if "int" in str(argument.hint)]
+    assert whole or words in ("schema infer",)
+    for option in whole:
+        ended = run(*words.split(), *REQUIRED.get(words, "").split(), f"{option}=12.5")
+        assert (ended.status, ended.out) == (2, "")
+        assert f'Invalid value for {option}: unable to convert "12.5" into int.' in ended.errors
+    assert list(Path.cwd().iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("score live.csv --modle x", "Unknown option: --modle. Did you mean --model?"),
         ("score live.csv more.csv", "more.csv"),
         ("scroe live.csv", 'Unknown command "scroe"'),
-        ("train", "--stream"),
-        ("replay", "--file"),
+        ("train --stream", "parameter --stream requires an argument"),
     ],
 )
 def test_misspelt_or_missing_argument_is_refused(run: Run, arguments: str, message: str) -> None:
@@ -293,6 +317,44 @@ def test_misspelt_or_missing_argument_is_refused(run: Run, arguments: str, messa
 
 
 # What is missing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "example"),
+    [
+        ("train", "streamlstm train: --stream is missing", "streamlstm train --stream stream.toml --history "),
+        ("train --sream x", "--stream is missing; there is no option --sream", "streamlstm train --stream "),
+        ("alert", "streamlstm alert: --log is missing", "STREAMLSTM_WEBHOOK_SECRET=… streamlstm alert --log "),
+        ("alert --log sqlite:///x", "alert: --webhook is missing", "STREAMLSTM_WEBHOOK_SECRET=… streamlstm alert "),
+        ("replay", "streamlstm replay: FILE is missing", "streamlstm replay live.csv --stream stream.toml --log "),
+        ("replay f.csv", "replay: --stream is missing", "streamlstm replay live.csv --stream stream.toml --log "),
+        ("replay f.csv --stream s.toml", "replay: --log is missing", "streamlstm replay live.csv --stream stream.toml"),
+        ("inspect", "streamlstm inspect: TARGET is missing", "streamlstm inspect model/"),
+        (
+            "schema infer",
+            "streamlstm schema infer: FILE is missing",
+            "streamlstm schema infer history.csv > stream.toml",
+        ),
+        ("simulate", "streamlstm simulate: FEED is missing", "streamlstm simulate ecg "),
+    ],
+)
+def test_required_argument_that_is_missing_is_named_with_an_example(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: str, message: str, example: str
+) -> None:
+    """Two lines, whole however narrow the terminal: what is missing, and a line to copy."""
+    monkeypatch.setenv("COLUMNS", "30")
+    ended = run(*arguments.split())
+    assert (ended.status, ended.out) == (2, "")
+    first, second = ended.errors.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert second.startswith("example: " + example)
+
+
+def test_required_option_may_come_from_anywhere(settings_of: Callable[..., TrainSettings]) -> None:
+    """What the settings file gives is not missing."""
+    Path("streamlstm.toml").write_text('[train]\nstream = "s.toml"\n')
+    assert settings_of("train").stream == Path("s.toml")
 
 
 @pytest.mark.parametrize(
@@ -433,7 +495,7 @@ def test_path_from_a_file_to_scores_works_as_documented(run: Run) -> None:
 
     for target, options, shown in (
         ("model", (), name),
-        ("events", ("--log", "sqlite:///log.db"), "Topic events: 1 partitions"),
+        ("events", ("--log", "sqlite:///log.db"), "Topic events: 1 partition, "),
         ("events.scores", ("--log", "sqlite:///log.db", "--records", 2), '"offset":359'),
         ("b", ("--log", "sqlite:///log.db", "--model", "model"), "Key b, topic events, partition 0"),
     ):
@@ -453,6 +515,31 @@ def test_scores_into_a_pipe_that_closes_end_quietly(bundle_directory: Path, tmp_
     assert process.stderr is not None
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(runs.TIMEOUT_S) == 1
+    assert process.wait(runs.TIMEOUT_S) == cli.PIPE_CLOSED
     assert "error" not in errors.lower()
     assert "Traceback" not in errors
+
+
+def test_inspected_records_into_a_pipe_are_whole_lines_and_its_end_is_quiet(tmp_path: Path) -> None:
+    """``streamlstm inspect TOPIC | head``: a record a line, a digest in one piece, and no complaint."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    log.append("events", [NewRecord(None, b'{"value": "%s"}' % (b"long words " * 100))] * 2000)
+    log.close()
+    process = runs.start("streamlstm", "inspect", "events", "--log", f"sqlite:///{tmp_path}/log.db", "--records", 2000)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines = [process.stdout.readline() for _ in range(10)]
+    process.stdout.close()
+    assert [line[-5:] for line in lines if line.startswith("0:")] == ['s "}\n'] * 4
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(runs.TIMEOUT_S), errors) == (cli.PIPE_CLOSED, "")
+
+
+def test_inspected_bundle_in_a_pipe_has_its_digest_in_one_piece(
+    run: Run, bundle_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be searched and cut by other programs."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert read_bundle(bundle_directory).digest in run("inspect", bundle_directory).out

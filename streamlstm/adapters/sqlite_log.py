@@ -2,7 +2,8 @@
 
 The file is in WAL mode: any number of processes read while one writes. A poll's scores, alerts, dead
 letters, states and offsets are one SQLite transaction, flushed to disk (``synchronous=FULL``) before
-:meth:`SqliteSession.commit` returns.
+:meth:`SqliteSession.commit` returns. A file that was deleted is still there for who has it open; so it
+is looked up by its name before each commit, and on each poll that finds nothing.
 
 Two things keep two scorers off one partition. A lock file, held by the operating system for as long
 as the process lives, refuses the second with a clear message. And each commit moves the offset only
@@ -26,12 +27,11 @@ from filelock import FileLock, Timeout
 
 from streamlstm.adapters.sqlite_file import connect, translated
 from streamlstm.core.commit import Commit, Output
-from streamlstm.core.log import Headers, NewRecord, Record, TopicInfo
+from streamlstm.core.log import Headers, NewRecord, Record, TopicInfo, check_offset
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import (
     Fenced,
     LogError,
-    OffsetExpired,
     PartitionBusy,
     TopicMissing,
 )
@@ -67,6 +67,8 @@ class SqliteLog:
         self.on_step = on_step
         self._topic_ids: dict[str, int] = {}
         self._connection = connect(self.path)
+        self._place = self.path.absolute()  # wherever the process goes
+        self._identity = _identity(self._place)
 
     def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
         """Create the topic; one that exists must have as many partitions, and takes the retention."""
@@ -113,8 +115,6 @@ class SqliteLog:
             chosen = record.partition
             if chosen is None:
                 chosen = zlib.crc32(record.key or b"") % partitions
-            if not 0 <= chosen < partitions:
-                raise LogError(f"topic {topic!r} has {partitions} partitions; there is no partition {chosen}")
             outputs.append(Output(chosen, record.key, record.value, record.headers))
         with self.transaction() as db:
             self.write(db, topic, outputs)
@@ -173,11 +173,20 @@ class SqliteLog:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                self.check_in_place()
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+
+    def check_in_place(self) -> None:
+        """Raise if the file's name no longer leads to the open file: nobody would ever see what is written."""
+        if _identity(self._place) != self._identity:
+            raise LogError(
+                f"{self.path}: the file was deleted or replaced under this process; nothing was committed. "
+                "Stop all that use it before you move or delete a log"
+            )
 
     def write(self, db: sqlite3.Connection, topic: str, outputs: Sequence[Output]) -> None:
         """Append records inside a transaction, and apply the topic's retention now and then.
@@ -192,9 +201,12 @@ class SqliteLog:
             by_partition.setdefault(output.partition, []).append(output)
         for partition, chosen in by_partition.items():
             where = (topic_id, partition)
-            (end,) = db.execute(
+            found = db.execute(
                 "SELECT end_offset FROM partitions WHERE topic_id = ? AND partition = ?", where
             ).fetchone()
+            if not found:
+                raise LogError(f"topic {topic!r} has no partition {partition}")
+            (end,) = found
             db.executemany(
                 "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -217,19 +229,20 @@ class SqliteLog:
         db.execute("UPDATE topics SET trimmed_ms = ? WHERE id = ?", (now, topic_id))
         partitions = db.execute("SELECT partition FROM partitions WHERE topic_id = ?", (topic_id,)).fetchall()
         for (partition,) in partitions:
-            kept = db.execute(
-                "SELECT offset FROM records WHERE topic_id = ? AND partition = ? AND timestamp_ms >= ?"
-                " ORDER BY offset LIMIT 1",
+            (kept,) = db.execute(
+                "SELECT coalesce((SELECT offset FROM records WHERE topic_id = ?1 AND partition = ?2 AND"
+                " timestamp_ms >= ?3 ORDER BY offset LIMIT 1),"
+                " (SELECT max(offset) FROM records WHERE topic_id = ?1 AND partition = ?2))",
                 (topic_id, partition, now - retention_ms),
             ).fetchone()
-            if kept:
+            if kept is not None:
                 db.execute(
                     "DELETE FROM records WHERE topic_id = ? AND partition = ? AND offset < ?",
-                    (topic_id, partition, kept[0]),
+                    (topic_id, partition, kept),
                 )
                 db.execute(
                     "UPDATE partitions SET start_offset = ? WHERE topic_id = ? AND partition = ?",
-                    (kept[0], topic_id, partition),
+                    (kept, topic_id, partition),
                 )
 
     def _check_kept(self, topic: str, topic_id: int, partition: int, offset: int) -> None:
@@ -240,17 +253,7 @@ class SqliteLog:
         if not found:
             raise LogError(f"topic {topic!r} has no partition {partition}")
         start, end = found[0]
-        if offset < start:
-            raise OffsetExpired(
-                f"topic {topic!r} partition {partition}: offset {offset} was removed by retention, the first one kept "
-                f"is {start}; {start - offset} records are lost. Give the topic a longer retention, and continue "
-                "under a new --group"
-            )
-        if offset > end:
-            raise LogError(
-                f"topic {topic!r} partition {partition}: offset {offset} lies after the end, {end}: was the topic "
-                "made anew? Use a new --group"
-            )
+        check_offset(topic, partition, offset, start, end)
 
     def _topic_id(self, topic: str) -> int:
         if topic not in self._topic_ids:
@@ -298,6 +301,10 @@ class SqliteSession:
         )
         self._next = dict(rows)
 
+    def claims(self) -> Mapping[int, int]:
+        """Return all partitions: they are claimed once, at the start."""
+        return dict.fromkeys(self._next, 1)
+
     def watermarks(self) -> Mapping[int, int]:
         """Return the committed watermarks (ms) per partition."""
         return dict(
@@ -309,6 +316,8 @@ class SqliteSession:
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records of all partitions; waits up to ``timeout_s`` for the first."""
+        if max_records == 0:
+            return []
         deadline = time.monotonic() + timeout_s
         pause = threading.Event()
         while True:
@@ -316,7 +325,10 @@ class SqliteSession:
             for partition, offset in self._next.items():  # an equal share each: none starves
                 share = max(1, max_records // len(self._next))
                 records += self._log.read(self._topic.name, partition, offset, share)
-            if records or time.monotonic() >= deadline:
+            if records:
+                break
+            if time.monotonic() >= deadline:
+                self._log.check_in_place()
                 break
             pause.wait(POLL_PAUSE_S)
         for record in records:
@@ -384,6 +396,15 @@ class SqliteSession:
                 " AND NOT pinned",
                 (*self._where, partition, before_ms),
             )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others, whatever its name; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _encode_headers(headers: Headers) -> bytes | None:

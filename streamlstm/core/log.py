@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from streamlstm.core.commit import Commit
+from streamlstm.errors import LogError, OffsetExpired
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -54,16 +55,26 @@ class TopicInfo:
 
 
 class ScorerSession(Protocol):
-    """One scorer's exclusive claim on the partitions of one input topic.
+    """One scorer's exclusive claims on partitions of one input topic.
 
-    Used by one thread: ``poll``, ``load_states``, ``commit``, again.
+    Used by one thread: ``poll``, ``claims``, ``load_states``, ``commit``, again. Claims come and go only within
+    ``poll`` and ``rewind``: what a poll returned can be committed until the next.
     """
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records, in offset order per partition; empty after ``timeout_s``.
 
-        A record is returned again only after :meth:`rewind` or a restart. Raises
+        A record is returned again only after :meth:`rewind` or a restart, or where a claim was lost and
+        made anew. With ``max_records`` 0 no record is taken, only claims are kept alive. Raises
         :class:`~streamlstm.errors.OffsetExpired` when the next offset is gone.
+        """
+        ...
+
+    def claims(self) -> Mapping[int, int]:
+        """Return the claimed partitions whose records may come, each with a number that is new with each claim.
+
+        Under another number somebody else may have scored the partition in between: what is
+        remembered of it no longer counts.
         """
         ...
 
@@ -79,12 +90,12 @@ class ScorerSession(Protocol):
         """Store scores, alerts, dead letters, states and offsets, all or none.
 
         Raises :class:`~streamlstm.errors.Fenced` if another scorer moved an offset in between,
-        :class:`~streamlstm.errors.LogUnavailable` if nothing could be stored now.
+        :class:`~streamlstm.errors.LogUnavailable` if it could not be stored now, or its answer was lost.
         """
         ...
 
     def rewind(self) -> None:
-        """Go back to the committed offsets, after a commit that failed."""
+        """Go back to the committed offsets and states, after a commit that failed."""
         ...
 
     def close(self) -> None:
@@ -108,7 +119,7 @@ class EventLog(Protocol):
         ...
 
     def append(self, topic: str, records: Sequence[NewRecord]) -> None:
-        """Append all records, or none; they are durable on return."""
+        """Append records; they are durable on return. After an error some may be there."""
         ...
 
     def read(self, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
@@ -125,12 +136,28 @@ class EventLog(Protocol):
         ...
 
     def open_session(self, topic: str, group: str) -> ScorerSession:
-        """Claim the topic's partitions for scoring under ``group``.
+        """Claim partitions of the topic for scoring under ``group``; no two sessions of a group share one.
 
-        Raises :class:`~streamlstm.errors.PartitionBusy` if a live process has them.
+        SQLite claims all at once, or raises :class:`~streamlstm.errors.PartitionBusy` if a live process has them;
+        Kafka spreads them over the live sessions, as they poll.
         """
         ...
 
     def close(self) -> None:
         """Release files and connections."""
         ...
+
+
+def check_offset(topic: str, partition: int, offset: int, start: int, end: int) -> None:
+    """Refuse to go on at an offset that is not kept; ``start`` and ``end`` are the first kept and the next new one."""
+    if offset < start:
+        raise OffsetExpired(
+            f"topic {topic!r} partition {partition}: offset {offset} was removed by retention, the first one kept "
+            f"is {start}; {start - offset} records are lost. Give the topic a longer retention, and continue "
+            "under a new --group"
+        )
+    if offset > end:
+        raise LogError(
+            f"topic {topic!r} partition {partition}: offset {offset} lies after the end, {end}: was the topic "
+            "made anew? Use a new --group"
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +30,11 @@ from streamlstm.core.topic import scores_topic
 from streamlstm.errors import SettingsError, TopicMissing
 from streamlstm.services.log_url import open_log
 from streamlstm.services.settings import InspectSettings
+from streamlstm.services.wording import counted
 
 SEARCHED_SCORES = 20_000  # how far back a key's last scores are looked for
+SHOWN_CHARACTERS = 2000  # of a record's value
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # they would end lines, or steer a terminal
 PHASES = {CLOSED: "none", OPEN: "open", COOLING: "cooling down"}
 
 
@@ -57,22 +62,47 @@ def _show_bundle(bundle: Bundle, target: str, console: Console) -> None:
     table.add_row("key, time", f"{bundle.schema.key or '(record key)'}, {bundle.schema.timestamp}")
     for name, feature in bundle.schema.features.items():
         table.add_row("feature", f"{name}  {feature.kind}  {feature.unit}{'  optional' if feature.optional else ''}")
-    table.add_row("frame", f"{bundle.schema.frame_samples} samples per event")
-    table.add_row("network", f"{a.layers} layer, hidden {a.hidden}, horizon {a.horizon}, {a.input_width} inputs")
-    table.add_row("warm-up", f"{bundle.calibration.warmup_events} events per key")
-    table.add_row("period", f"{bundle.calibration.period} events")
+    table.add_row("frame", f"{counted(bundle.schema.frame_samples, 'sample')} per event")
+    table.add_row(
+        "network",
+        f"{counted(a.layers, 'layer')}, hidden {a.hidden}, horizon {counted(a.horizon, 'event')}, "
+        f"{counted(a.input_width, 'input')}",
+    )
+    table.add_row("warm-up", f"{counted(bundle.calibration.warmup_events, 'event')} per key")
+    table.add_row("period", counted(bundle.calibration.period, "event"))
     for name in bundle.alerting.__struct_fields__:
-        table.add_row(name.replace("_", " "), f"{getattr(bundle.alerting, name):g}")
+        table.add_row(*_fact(name, getattr(bundle.alerting, name)))
     for name, value in report.items():
-        shown = _time(value) if name.endswith("_event_ms") else value
-        table.add_row(name.replace("_", " ").removesuffix(" ms"), str(shown))
+        table.add_row(*_fact(name, value))
     console.print(table)
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    """Return the label and the text of a field; the end of its name tells its unit."""
+    label = name.replace("_", " ")
+    if isinstance(value, bool):
+        return label, "yes" if value else "no"
+    if name.endswith("_event_ms"):
+        return label.removesuffix(" ms"), _time(value)
+    if name.endswith("_ms"):
+        return label.removesuffix(" ms"), f"{value / 1000:g} s"
+    if name.endswith("_events"):
+        return label.removesuffix(" events"), counted(value, "event")
+    if name.endswith("_rate"):
+        return label, f"{value:g} of the events"
+    if name.endswith("_bytes_per_key"):
+        return label.removesuffix(" bytes per key"), f"{counted(value, 'byte')} per key"
+    if isinstance(value, dict):
+        return label, ", ".join(f"{key} {given}" for key, given in value.items() if given is not None)
+    return label, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> None:
     info = log.topic(topic)
     retention = "for ever" if info.retention_s is None else f"{info.retention_s:g} s"
-    table = Table(title=f"Topic {topic}: {info.partitions} partitions, kept {retention}", title_justify="left")
+    table = Table(
+        title=f"Topic {topic}: {counted(info.partitions, 'partition')}, kept {retention}", title_justify="left"
+    )
     for column in ("partition", "first offset", "next offset", "records"):
         table.add_column(column, justify="right")
     for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
@@ -82,7 +112,7 @@ def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> No
         for record in log.read(
             topic, partition, max(info.start_offsets[partition], info.end_offsets[partition] - records), records
         ):
-            console.print(_line(record))
+            console.print(_line(record), soft_wrap=True)
 
 
 def _show_key(log: EventLog, key: str, settings: InspectSettings, console: Console) -> None:
@@ -106,7 +136,7 @@ def _show_key(log: EventLog, key: str, settings: InspectSettings, console: Conso
             table.add_row("state", f"{len(data)} bytes; give --model DIR to read them")
         console.print(table)
         for record in list(_scores_of(log, settings.topic, partition, key))[-settings.records :]:
-            console.print(_line(record))
+            console.print(_line(record), soft_wrap=True)
 
 
 def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle) -> None:
@@ -139,9 +169,13 @@ def _facts(title: str) -> Table:
 
 
 def _line(record: Record) -> Text:
+    """Return a record as one line, however long; control characters are written as escapes."""
     headers = "".join(f"  {name}={value.decode(errors='replace')}" for name, value in record.headers)
     value = record.value.decode(errors="replace")
-    return Text(f"{record.partition}:{record.offset}  {_time(record.timestamp_ms)}{headers}  {value[:2000]}")
+    if len(value) > SHOWN_CHARACTERS:
+        value = f"{value[:SHOWN_CHARACTERS]}… ({counted(len(record.value), 'byte')})"
+    line = f"{record.partition}:{record.offset}  {_time(record.timestamp_ms)}{headers}  {value}"
+    return Text(CONTROL_CHARACTERS.sub(lambda found: found[0].encode("unicode_escape").decode(), line))
 
 
 def _time(time_ms: int) -> str:

@@ -6,9 +6,11 @@ import csv
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +20,7 @@ import structlog
 from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.bundle import Alerting, Bundle
+from streamlstm.core.event import Rejection
 from streamlstm.core.log import EventLog, Record, ScorerSession
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
@@ -35,15 +38,50 @@ REPORT_EVERY_S = 10.0
 logger = structlog.get_logger()
 
 
+class DeadLetterWatch:
+    """Warns when most records become dead letters: once, until most are scored again."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, Rejection] = {}
+        self._warned = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Take a committed poll in."""
+        self._events += len(outcome.poll.records)
+        for rejection in outcome.rejections:
+            self._reasons[rejection.reason] += 1
+            self._examples.setdefault(rejection.reason, rejection)
+
+    def tell(self) -> None:
+        """Judge what came in since this was last called."""
+        mostly = 2 * self._reasons.total() > self._events
+        if mostly and not self._warned:
+            ((reason, count),) = self._reasons.most_common(1)
+            record, _, detail = self._examples[reason]
+            logger.warning(
+                "most records become dead letters",
+                dead_letters=self._reasons.total(),
+                events=self._events,
+                mostly=f"{reason} {count}",
+                example=f"{record.topic} partition {record.partition} offset {record.offset}: {detail}",
+            )
+        self._warned = mostly
+        self._events, self._reasons, self._examples = 0, Counter(), {}
+
+
 @dataclass
 class Totals:
-    """What a scorer did since it started."""
+    """What a scorer did since it started; ``reasons`` counts the dead letters by reason."""
 
     events: int = 0
     scored: int = 0
     dead_letters: int = 0
     opened: int = 0
     resolved: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    _watch: DeadLetterWatch = field(default_factory=DeadLetterWatch, repr=False, compare=False)
 
     def add(self, outcome: Outcome) -> None:
         """Count a committed poll."""
@@ -52,6 +90,16 @@ class Totals:
         self.dead_letters += len(outcome.rejections)
         self.opened += sum(alert.action == "opened" for alert in outcome.alerts)
         self.resolved += sum(alert.action == "resolved" for alert in outcome.alerts)
+        self.reasons.update(rejection.reason for rejection in outcome.rejections)
+        self._watch.add(outcome)
+
+    def tell(self, line: str, **more: object) -> None:
+        """Log a line with the counts, and warn if most records since the last one became dead letters."""
+        counts = {name: count for name, count in vars(self).items() if isinstance(count, int)}
+        if self.reasons:
+            more["dead_letter_reasons"] = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
+        logger.info(line, **counts, **more)
+        self._watch.tell()
 
 
 def load_for(settings: ScoreSettings) -> Bundle:
@@ -99,7 +147,7 @@ def run(log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.
         totals = _loop(session, bundle, settings, stop)
     finally:
         session.close()
-    logger.info("stopped", **vars(totals))
+    totals.tell("stopped")
     return totals
 
 
@@ -134,7 +182,7 @@ def _loop(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, stop:
         elapsed_s = time.monotonic() - reported_s
         if elapsed_s >= REPORT_EVERY_S and totals.events > reported:
             rate = (totals.events - reported) / elapsed_s
-            logger.info("progress", **vars(totals), events_per_s=round(rate), keys_in_memory=len(scorer.arena))
+            totals.tell("progress", events_per_s=round(rate), keys_in_memory=len(scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
     return totals
 
@@ -155,17 +203,19 @@ def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:
     """Score a file once, as if it were a topic of one partition, and write one CSV row per event."""
     bundle = load_for(settings)
     scorer = new_scorer(bundle, replace(settings, max_keys=sys.maxsize))  # there is no log to evict to
+    chunks = read_records(path, bundle.schema)
+    first = next(chunks, [])  # a file that cannot be read is refused before anything is written
     writer = csv.writer(out)
     writer.writerow(["key", "time_ms", "offset", "status", "score", "tail_probability", "threshold", "alert"])
     totals = Totals()
-    for records in read_records(path, bundle.schema):
+    for records in chain([first], chunks):
         poll = scorer.read(records)
         outcome = scorer.score(poll, {})
         scorer.accept(outcome)
         totals.add(outcome)
         _write_rows(writer.writerow, outcome)
         _tell(outcome.alerts)
-    logger.info("scored", file=str(path), model=bundle.name, **vars(totals))
+    totals.tell("scored", file=str(path), model=bundle.name)
     return totals
 
 

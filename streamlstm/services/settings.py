@@ -5,18 +5,28 @@ The text after a field is its ``--help``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter, validators
+from cyclopts import CoercionError, Parameter, Token, convert, validators
 
-Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+def _whole(kind: type, tokens: Sequence[Token]) -> Any:
+    """Convert as cyclopts does, but refuse the fraction that it would round."""
+    if "." in tokens[0].value:
+        raise CoercionError(token=tokens[0], target_type=kind)
+    return convert(kind, tokens)
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Positive = Annotated[Whole, Parameter(validator=validators.Number(gte=1))]
 Rate = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=0.05))]
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
-Rounds = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+NotNegative = Annotated[Whole, Parameter(validator=validators.Number(gte=0))]
 UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
 
 
@@ -39,11 +49,11 @@ class TrainSettings:
     "With --log: take records the log took at or after this ISO 8601 time."
     until: str | None = None
     "With --log: take records the log took before this ISO 8601 time."
-    first_offset: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None
+    first_offset: NotNegative | None = None
     "With --log: first offset of each partition."
-    last_offset: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None
+    last_offset: NotNegative | None = None
     "With --log: last offset of each partition."
-    hidden: Annotated[int, Parameter(validator=validators.Number(gte=4, modulo=4))] = 48
+    hidden: Annotated[Whole, Parameter(validator=validators.Number(gte=4, modulo=4))] = 48
     "Size of the hidden state; a multiple of four."
     layers: Positive = 1
     "Stacked LSTM layers; one is as good as two on all data measured."
@@ -59,7 +69,7 @@ class TrainSettings:
     "Pieces of history trained on side by side."
     alarm_rate: Rate = 1e-3
     "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
-    seed: int = 0
+    seed: Whole = 0
     "Seed of everything random."
     threads: Positive = 1
     "CPU threads to train with; small models gain little from more, and lose much on a busy machine."
@@ -94,7 +104,7 @@ class ScoreSettings:
     "What to do with a key whose state another bundle made: stop, or start the key anew."
     max_keys: Positive = 1_000_000
     "Keys kept in memory; the least recently seen rest in the log and come back when needed."
-    poll_records: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 5_000
+    poll_records: Annotated[Whole, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 5_000
     "Records taken at once, at most; each poll is one transaction."
     retention_s: Seconds | None = None
     "Remove scores, alerts and dead letters after this time; never unless given."
@@ -166,7 +176,7 @@ class ReplaySettings:
     "Event time per wall time: 1 is real time, 60 a minute a second, 0 as fast as possible."
     retention_s: Seconds | None = None
     "Remove the topic's records after this time; never unless given."
-    loop: Rounds = 1
+    loop: NotNegative = 1
     "Play the file so often, 0 without end. Each round's times go on where the last one's ended."
     copies: Positive = 1
     "Send each key so often: pump, pump#2, pump#3 and so on."
@@ -184,7 +194,7 @@ class ReplaySettings:
     "Share of the events to swap with the next one of their key."
     burst_every_s: Seconds | None = None
     "Hold events back and send them in bursts, one per so much event time. At speed 0, nothing waits."
-    seed: int = 0
+    seed: Whole = 0
     "Seed of all that is random; the same seed gives the same feed at every speed."
 
 

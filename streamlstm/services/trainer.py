@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 import torch
@@ -14,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from streamlstm.adapters.bundle_files import check_place, write_bundle
+from streamlstm.adapters.bundle_files import HEAD, check_place, read_bundle, write_bundle
 from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.event import EventBatch, EventDecoder
 from streamlstm.core.log import EventLog, Record
 from streamlstm.core.schema import StreamSchema
-from streamlstm.errors import HistoryError, SettingsError
+from streamlstm.errors import BundleError, HistoryError, SettingsError
 from streamlstm.services.log_url import open_log
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
@@ -43,6 +44,7 @@ def run(settings: TrainSettings) -> Trained:
     with _world(options.device) as world, _shown(world) as on_progress:
         trained = train(history, schema, options, world=world, on_progress=on_progress)
         if world.rank == 0:
+            _tell_of_old(settings.out)
             write_bundle(trained.bundle, settings.out, report_html(trained))
             _tell(trained, settings)
     return trained
@@ -170,6 +172,17 @@ def _shown(world: World) -> Iterator[Callable[[Progress], None]]:
                 bar.update(task, held_out=f"{progress.held_out:.3f}")
 
         yield show
+
+
+def _tell_of_old(directory: Path) -> None:
+    """Say which bundle is about to be replaced, if there is one: ``--out`` has a default."""
+    if not (directory / HEAD).is_file():
+        return
+    try:
+        digest = read_bundle(directory).digest
+    except BundleError:
+        digest = "not readable"
+    logger.warning("the bundle that is there is replaced", out=str(directory), digest=digest)
 
 
 def _tell(trained: Trained, settings: TrainSettings) -> None:

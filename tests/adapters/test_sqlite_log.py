@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,61 @@ def test_lock_is_released_when_the_owner_forgets_to_close(tmp_path: Path) -> Non
     log.close()
 
 
+def delete(path: Path) -> None:
+    """Delete a log with the files beside it."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def replace(path: Path) -> None:
+    """Delete a log, and make another one in its place."""
+    delete(path)
+    make_log(path).close()
+
+
+@pytest.mark.parametrize("change", [delete, replace])
+def test_commit_to_a_file_that_was_deleted_or_replaced_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    """SQLite would go on writing to the deleted file, where nobody finds it; waiting would not help either."""
+    path = tmp_path / "log.db"
+    log = make_log(path)
+    session = log.open_session("events", "g")
+    monkeypatch.chdir("/")
+    session.commit(make_commit(0, 3))
+    change(path)
+    with pytest.raises(LogError, match=r"log\.db: the file was deleted or replaced under this process") as raised:
+        session.commit(make_commit(3, 4))
+    assert not isinstance(raised.value, LogUnavailable)
+    assert stored(log) == (1, 1, 1, 1)
+    session.close()
+    log.close()
+
+
+@pytest.mark.parametrize("change", [delete, replace])
+def test_poll_of_a_file_that_was_deleted_or_replaced_is_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """Nothing new ever comes from a deleted file, so a scorer that waits would wait for ever."""
+    path = tmp_path / "log.db"
+    log = make_log(path, records=0)
+    session = log.open_session("events", "g")
+    assert session.poll(10, 0.0) == []
+    change(path)
+    with pytest.raises(LogError, match="deleted or replaced"):
+        session.poll(10, 0.0)
+    session.close()
+    log.close()
+
+
+def test_file_may_be_opened_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that changes its directory has not lost the file."""
+    monkeypatch.chdir(tmp_path)
+    log = make_log(Path("log.db"))
+    monkeypatch.chdir("/")
+    log.append("events", [NewRecord(b"k", b"v")])
+    assert log.topic("events").end_offsets == (5,)
+    log.close()
+
+
 def make_aging_log(path: Path, now_s: list[float]) -> SqliteLog:
     """Return a log whose clock reads ``now_s[0]``, with a topic that keeps records for a minute."""
     log = SqliteLog(path, clock=lambda: int(now_s[0] * 1000))
@@ -244,6 +300,18 @@ def test_retention_keeps_the_newest_record_of_each_partition_that_is_written_to(
     log.close()
 
 
+def test_retention_trims_partitions_that_fell_silent(tmp_path: Path) -> None:
+    """A partition whose keys are gone does not keep their records for ever, only the last one."""
+    now_s = [1000.0]
+    log = make_aging_log(tmp_path / "log.db", now_s)
+    log.append("events", [NewRecord(b"k", b"old", partition=1)] * 3)
+    now_s[0] += 2 * RETENTION_S
+    log.append("events", [NewRecord(b"k", b"new", partition=0)])
+    assert (log.topic("events").start_offsets, log.topic("events").end_offsets) == ((0, 2), (1, 3))
+    assert [record.offset for record in log.read("events", 1, 2, 10)] == [2]
+    log.close()
+
+
 def test_retention_trims_now_and_then_not_at_each_append(tmp_path: Path) -> None:
     """Trimming costs a search; it is done every ten seconds at most."""
     now_s = [1000.0]
@@ -257,4 +325,16 @@ def test_retention_trims_now_and_then_not_at_each_append(tmp_path: Path) -> None
     now_s[0] += 8
     log.append("events", [NewRecord(b"k", b"trims", partition=0)])
     assert log.topic("events").start_offsets == (1, 0)
+    log.close()
+
+
+def test_poll_with_one_full_partition_does_not_starve_the_others(tmp_path: Path) -> None:
+    """A partition with a long backlog leaves room for the others in every poll."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 3)
+    for partition, count in enumerate([1000, 2, 2]):
+        log.append("events", [NewRecord(b"k", b"v", partition=partition)] * count)
+    session = log.open_session("events", "g")
+    assert {record.partition for record in session.poll(9, 0.0)} == {0, 1, 2}
+    session.close()
     log.close()

@@ -30,6 +30,7 @@ from streamlstm.core.log import Record
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Scorer
+from streamlstm.services.wording import counted
 from streamlstm.training.history import history_of
 from streamlstm.training.train import Options, train
 
@@ -84,7 +85,7 @@ def judge_feed(plan: Plan, seeds: Sequence[int]) -> None:
         hours = plan.keys * live_s / 3600
         print(
             f"{plan.feed}, seed {seed}: {sum(v.found for v in verdicts)} of {len(faults)} found, "
-            f"{false} false alarms in {hours:.1f} key-hours: {false / hours:.2f} an hour, "
+            f"{counted(false, 'false alarm')} in {hours:.1f} key-hours: {false / hours:.2f} an hour, "
             f"promised {plan.false_alarms_per_hour:g}",
             flush=True,
         )
@@ -115,7 +116,7 @@ def week(seed: int) -> None:
     count = WEEK_S * plan.events_per_s
     print(
         f"a healthy week, seed {seed}: {count:,.0f} events, {flagged} flagged ({flagged / count:.1e} of them, promised "
-        f"{plan.alarm_rate:.1e}), {opened} alerts: {opened / (WEEK_S / 3600):.2f} an hour, promised at most "
+        f"{plan.alarm_rate:.1e}), {counted(opened, 'alert')}: {opened / (WEEK_S / 3600):.2f} an hour, promised at most "
         f"{plan.false_alarms_per_hour:g}; {(time.monotonic() - started_s):.0f} s"
     )
 

@@ -50,9 +50,17 @@ def test_bundle_shows_stream_network_calibration_and_alerting(bundle_directory: 
     assert row_of(text, "key, time") == "sensor, time"
     assert "flow  numeric  l/min" in text
     assert "pressure  numeric  bar" in text
-    assert row_of(text, "network") == "1 layer, hidden 16, horizon 4, 2 inputs"
+    assert row_of(text, "network") == "1 layer, hidden 16, horizon 4 events, 2 inputs"
     assert row_of(text, "warm-up") == f"{bundle.calibration.warmup_events} events per key"
-    assert row_of(text, "alarm rate") == "0.001"
+    alerting = bundle.alerting
+    assert row_of(text, "alarm rate") == "0.001 of the events"
+    assert row_of(text, "resolve after") == f"{alerting.resolve_after_events} events"
+    assert row_of(text, "hold") == f"{alerting.hold_events} events"
+    assert row_of(text, "typical gap") == "1 s"
+    assert row_of(text, "held out") == f"{bundle.report['held_out_events']} events"
+    assert row_of(text, "state") == f"{bundle.report['state_bytes_per_key']} bytes per key"
+    assert row_of(text, "stopped early") in ("yes", "no")
+    assert row_of(text, "options").startswith("hidden 16, layers 1, ")
     assert row_of(text, "events") == "4500"
     assert row_of(text, "first event") == "2020-09-13T12:26:40.000+00:00"
 
@@ -94,6 +102,29 @@ def test_topic_shows_bytes_that_are_no_text_without_failing(tmp_path: Path) -> N
     text = shown("events", log=f"sqlite:///{tmp_path / 'log.db'}")
     assert "[bold]x[/bold] [/]" in text
     assert text.count("y") < 2100
+
+
+def test_topic_shows_each_record_as_one_line_however_narrow_the_console(tmp_path: Path) -> None:
+    """Who copies a record, or reads the lines in a pipe, gets it whole; a line break in it ends no line."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    log.append("events", [NewRecord(None, b"a b " * 100), NewRecord(None, b"two\nlines\r\x1b[31m")])
+    log.close()
+    out = io.StringIO()
+    inspect("events", InspectSettings(log=f"sqlite:///{tmp_path / 'log.db'}"), Console(file=out, width=40))
+    records = [line for line in out.getvalue().splitlines() if line.startswith("0:")]
+    assert len(records) == 2
+    assert records[0].endswith("  " + "a b " * 100)
+    assert records[1].endswith(r"  two\nlines\r\x1b[31m")
+    assert out.getvalue().endswith(records[1] + "\n")
+
+
+def test_topic_of_one_partition_is_told_in_the_singular(tmp_path: Path) -> None:
+    """One partition, two partitions."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    log.close()
+    assert "Topic events: 1 partition, kept" in shown("events", log=f"sqlite:///{tmp_path / 'log.db'}")
 
 
 def test_topic_without_records_is_shown(tmp_path: Path) -> None:

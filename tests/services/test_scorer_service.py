@@ -20,6 +20,7 @@ from streamlstm.core.log import NewRecord, Record, ScorerSession
 from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
+from streamlstm.services import scorer as scorer_service
 from streamlstm.services.scorer import load_for, new_scorer, run, score_file, score_poll
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
@@ -126,6 +127,44 @@ def test_run_counts_what_it_did(tmp_path: Path) -> None:
     assert totals.dead_letters == len(outputs["events.dead-letters"])
     assert totals.events == totals.scored + totals.dead_letters
     assert 0 < totals.resolved <= totals.opened < len(outputs["events.alerts"])
+
+
+def test_run_tells_the_reasons_of_dead_letters(tmp_path: Path) -> None:
+    """A number alone does not say whether to look at the sender's clock or at its program."""
+    path = runs.write_input(tmp_path / "log.db")
+    with structlog.testing.capture_logs() as logs:
+        totals = runs.score_here(path)
+    (stopped,) = [entry for entry in logs if entry["event"] == "stopped"]
+    reasons = {
+        name: int(count) for name, count in (part.split() for part in stopped["dead_letter_reasons"].split(", "))
+    }
+    assert reasons == totals.reasons
+    assert {"malformed", "late"} < set(reasons)
+    assert (sum(reasons.values()), list(reasons.values())) == (totals.dead_letters, sorted(reasons.values())[::-1])
+    assert stopped["dead_letters"] == totals.dead_letters
+    assert set(stopped) == {
+        "event", "log_level", "events", "scored", "dead_letters", "dead_letter_reasons", "opened", "resolved"
+    }  # fmt: skip
+    assert [entry for entry in logs if entry["log_level"] == "warning"] == []
+
+
+def test_run_whose_records_are_mostly_dead_letters_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that changed its format is told at once, with an example; not again in each line that follows."""
+    monkeypatch.setattr(scorer_service, "REPORT_EVERY_S", 0.0)  # a line for each poll
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("events", 1)
+    feed = builders.make_feed(40)
+    good = [NewRecord(record.key, record.value) for record in feed]
+    bad = [NewRecord(b"k", b"{}")] * 8 + [NewRecord(b"k", b"no json")] * 2
+    log.append("events", [*good[:10], *bad, *bad, *good[10:20], *good[20:26], *bad[:4], *good[26:27], *bad[1:]])
+    with structlog.testing.capture_logs() as logs:
+        run(log, builders.bundle(), make_settings(poll_records=10), threading.Event())
+    log.close()
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["event"] for entry in warnings] == ["most records become dead letters"] * 2
+    assert (warnings[0]["events"], warnings[0]["dead_letters"], warnings[0]["mostly"]) == (10, 10, "invalid 8")
+    assert warnings[0]["example"].startswith("events partition 0 offset 10: ")
+    assert warnings[1]["example"].startswith("events partition 0 offset 51: ")
 
 
 def test_run_again_has_nothing_left_to_do(tmp_path: Path) -> None:
@@ -439,3 +478,38 @@ def test_score_file_takes_alerting_settings(tmp_path: Path) -> None:
         for given in ({}, {"alarm_rate": 1e-15})
     )
     assert strict < usual
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("gone.csv", None), ("empty.csv", b""), ("bytes.csv", b"\xff\xfe\x00"), ("other.csv", b"a,b\n1,2\n")],
+)
+def test_score_file_that_cannot_be_read_writes_nothing(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """A header without rows would look like a file without events."""
+    write_bundle(builders.bundle(), tmp_path / "model", "")
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    out = io.StringIO()
+    with pytest.raises(SchemaError, match=name):
+        score_file(tmp_path / name, make_settings(model=tmp_path / "model"), out)
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(("name", "content"), [("none.jsonl", b""), ("none.csv", b"time,sensor,flow,pressure\n")])
+def test_score_file_without_events_writes_the_header(tmp_path: Path, name: str, content: bytes) -> None:
+    """No events are no error."""
+    (tmp_path / name).write_bytes(content)
+    write_bundle(builders.bundle(), tmp_path / "model", "")
+    out = io.StringIO()
+    assert score_file(tmp_path / name, make_settings(model=tmp_path / "model"), out).events == 0
+    assert out.getvalue().splitlines() == ["key,time_ms,offset,status,score,tail_probability,threshold,alert"]
+
+
+def test_score_file_of_bad_records_warns_with_an_example(tmp_path: Path) -> None:
+    """A file for another stream, say: the CSV has all the details, the log says where to look."""
+    path = make_lines(tmp_path, lambda lines: [b"{}"] * 10 + lines[:3])
+    with structlog.testing.capture_logs() as logs:
+        score_to_rows(path, tmp_path, builders.bundle())
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert warning["mostly"] == "invalid 10"
+    assert warning["example"].startswith("feed.jsonl partition 0 offset 0: ")

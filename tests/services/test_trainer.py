@@ -189,6 +189,21 @@ def test_run_on_a_log_writes_a_bundle_that_scores(tmp_path: Path) -> None:
     assert "scored" in {record.status for record in result.score_records}
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_run_over_a_bundle_says_which_one_it_replaces(tmp_path: Path, damaged: bool) -> None:
+    """``--out`` has a default, so a bundle may be there that nobody thought of; a damaged one is no obstacle."""
+    settings = make_settings(tmp_path, history=(make_file(tmp_path),))
+    old = run(settings).bundle.digest
+    if damaged:
+        (settings.out / "model.safetensors").write_bytes(b"")
+    with structlog.testing.capture_logs() as logs:
+        run(make_settings(tmp_path, history=settings.history, seed=1))
+    assert [log["event"] for log in logs] == ["the bundle that is there is replaced", "trained"]
+    assert logs[0]["out"] == str(tmp_path / "model")
+    assert logs[0]["digest"] == ("not readable" if damaged else old)
+    assert read_bundle(tmp_path / "model").digest != old
+
+
 def test_log_that_cannot_be_read_leaves_the_old_bundle(tmp_path: Path, bundle_directory: Path) -> None:
     """A training run that fails replaces nothing."""
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)

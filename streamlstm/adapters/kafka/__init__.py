@@ -1,0 +1,1 @@
+"""Apache Kafka behind the log port. Read ``log``, ``session``, ``restore``, then the clients."""

@@ -1,0 +1,144 @@
+"""The event log on Apache Kafka: for production. See ``session`` for how a poll becomes a transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kafka import KafkaProducer
+
+from streamlstm.adapters.kafka.cluster import Cluster, check_name
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.faults import translated
+from streamlstm.adapters.kafka.python_client import (
+    PythonMember,
+    PythonReader,
+    PythonTransactions,
+    producer_options,
+)
+from streamlstm.adapters.kafka.restore import to_state
+from streamlstm.adapters.kafka.session import KafkaSession, Names
+from streamlstm.core.log import NewRecord, Record, TopicInfo, check_offset
+from streamlstm.errors import LogError
+
+
+def group_id(topic: str, group: str) -> str:
+    """Return the consumer group's id in Kafka; no topic name holds an ``@``, so two groups never share one."""
+    return f"{group}@{topic}"
+
+
+def changelog_topic(topic: str, group: str) -> str:
+    """Return the topic of a group's states. What a topic's name may not hold is written ``_xx``, in hexadecimal."""
+    safe = re.sub(r"[^A-Za-z0-9-]", lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), group)
+    return f"{topic}.states.{safe}"
+
+
+class KafkaLog:
+    """An :class:`~streamlstm.core.log.EventLog` on a Kafka cluster.
+
+    ``on_step`` is called with the name of each step of a commit as it is done. A commit that takes
+    ``stuck_after_s`` ends the process.
+    """
+
+    def __init__(
+        self, config: KafkaConfig, on_step: Callable[[str], None] = lambda _: None, stuck_after_s: float = 300.0
+    ) -> None:
+        self._config, self._on_step, self._stuck_after_s = config, on_step, stuck_after_s
+        self.cluster = Cluster(config)
+        self._producer: KafkaProducer | None = None
+        self._readers: dict[str, PythonReader] = {}
+
+    def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
+        """Create the topic; one that exists must have as many partitions, and takes the retention."""
+        check_name(topic, partitions)
+        configs = {"retention.ms": str(-1 if retention_s is None else int(retention_s * 1000))}
+        if not self.cluster.exists(topic):
+            self.cluster.create(topic, partitions, configs)
+        count = self.cluster.partitions(topic)
+        if count != partitions:
+            raise LogError(f"topic {topic!r} has {count} partitions, not {partitions}; keys would move between them")
+        if retention_s is not None and self.cluster.configs(topic).get("retention.ms") != configs["retention.ms"]:
+            self.cluster.configure(topic, configs)
+
+    def topics(self) -> list[TopicInfo]:
+        """Return all topics, by name."""
+        return [self.topic(name) for name in self.cluster.names()]
+
+    def topic(self, topic: str) -> TopicInfo:
+        """Return one topic; raises :class:`TopicMissing` naming those that exist."""
+        return self.cluster.info(topic)
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> None:
+        """Append records, each once (idempotent producer); they are on all in-sync replicas on return."""
+        partitions = self.cluster.partitions(topic)
+        for record in records:
+            if record.partition is not None and not 0 <= record.partition < partitions:
+                raise LogError(f"topic {topic!r} has {partitions} partitions; there is no partition {record.partition}")
+        with translated(self._config, f"append to topic {topic!r}"):
+            if self._producer is None:
+                self._producer = KafkaProducer(**producer_options(self._config))
+            send = self._producer.send
+            sent = [send(topic, r.value, r.key, list(r.headers), r.partition) for r in records]
+            self._producer.flush()
+            for future in sent:
+                if future.failed():
+                    raise future.exception
+
+    def read(self, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
+        """Return committed records from ``offset`` on; see the port."""
+        count = self.cluster.partitions(topic)
+        if not 0 <= partition < count:
+            raise LogError(f"topic {topic!r} has no partition {partition}")
+        start = self.cluster.starts(topic, [partition])[partition]
+        end = self.cluster.ends(topic, [partition])[partition]
+        check_offset(topic, partition, offset, start, end)
+        found: list[Record] = []
+        for batch in self._reader(topic).read({partition: offset}, {partition: end}):
+            found += batch
+            if len(found) >= max_records:
+                break
+        return found[:max_records]
+
+    def read_states(
+        self, topic: str, group: str, keys: Iterable[tuple[int, bytes]]
+    ) -> Mapping[tuple[int, bytes], bytes]:
+        """Return the committed states of these keys. Reads their partitions of the changelog from end to end."""
+        wanted, changelog = set(keys), changelog_topic(topic, group)
+        if not wanted or not self.cluster.exists(changelog):
+            return {}
+        partitions = sorted({partition for partition, _ in wanted})
+        starts, ends = self.cluster.starts(changelog, partitions), self.cluster.ends(changelog, partitions)
+        found: dict[tuple[int, bytes], bytes] = {}
+        for batch in self._reader(changelog).read(starts, ends):
+            for record in batch:
+                place = (record.partition, record.key or b"")
+                if place in wanted:
+                    found[place] = record.value
+        return {place: to_state(value) for place, value in found.items() if value}
+
+    def open_session(self, topic: str, group: str) -> KafkaSession:
+        """Join the group; partitions come with the polls."""
+        names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
+        transactional_id = f"{names.group}@{self._config.instance}"
+        return KafkaSession(
+            names,
+            self.cluster,
+            PythonMember(self._config, names.group, topic),
+            PythonReader(self._config, names.changelog),
+            lambda: PythonTransactions(self._config, transactional_id, topic),
+            self._on_step,
+            self._stuck_after_s,
+        )
+
+    def close(self) -> None:
+        """Disconnect."""
+        for reader in self._readers.values():
+            reader.close()
+        if self._producer is not None:
+            self._producer.close(timeout=5)
+        self.cluster.close()
+
+    def _reader(self, topic: str) -> PythonReader:
+        if topic not in self._readers:
+            self._readers[topic] = PythonReader(self._config, topic)
+        return self._readers[topic]

@@ -1,0 +1,280 @@
+"""The Kafka log's default client: kafka-python.
+
+What differs from the library's defaults, and why, stands beside each option. Found in its source (3.0.12) and on a
+real broker: rebalance listeners run on the I/O thread, where any blocking call raises, so they only note, pause and
+place; ``commit_transaction`` and its like wait for ever, so the caller keeps a watchdog; and a member that was
+dropped for not polling holds generation -1, with which the broker would accept its commit: such a
+membership is never returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
+
+from streamlstm.adapters.kafka.client import Changes, Committed
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.faults import translated
+from streamlstm.core.log import Headers, Record
+from streamlstm.errors import LogUnavailable
+
+MAX_REQUEST_BYTES = 8 * 1024 * 1024  # the topic's own limit decides, not the client's 1 MiB
+BATCH_BYTES = 256 * 1024  # a poll's records of one partition go in few requests
+TRANSACTION_TIMEOUT_MS = 10_000  # a dead process's open transaction holds readers back no longer than this
+RETRY_BACKOFF_MS = 10  # at the default, 100, a transaction takes 30 ms instead of 10
+SESSION_TIMEOUT_MS = 20_000  # of silence, and another process takes a dead one's partitions
+MAX_POLL_INTERVAL_MS = 120_000
+FETCH_BYTES = 4 * 1024 * 1024  # per partition: fewer round trips when there is a backlog
+READ_WAIT_MS = 100
+
+
+def _options(config: KafkaConfig, of: type, **ours: object) -> dict[str, Any]:
+    """Return the user's options, as far as this class of client knows them, and ours over them."""
+    given = {name: value for name, value in config.options.items() if name in of.DEFAULT_CONFIG}  # type: ignore[attr-defined]
+    return {**given, "bootstrap_servers": config.servers, "allow_auto_create_topics": False, **ours}
+
+
+def producer_options(config: KafkaConfig, **ours: object) -> dict[str, Any]:
+    """Return the options of an idempotent producer that loses nothing it acknowledged."""
+    return _options(
+        config, KafkaProducer, acks="all", max_request_size=MAX_REQUEST_BYTES, batch_size=BATCH_BYTES, **ours
+    )
+
+
+def admin(config: KafkaConfig) -> KafkaAdminClient:
+    """Connect an admin client."""
+    options = _options(config, KafkaAdminClient)
+    del options["allow_auto_create_topics"]
+    with translated(config, "connect"):
+        return KafkaAdminClient(**options)
+
+
+class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A :class:`~streamlstm.adapters.kafka.client.Member`."""
+
+    def __init__(self, config: KafkaConfig, group: str, topic: str) -> None:
+        self._config, self._group, self._topic = config, group, topic
+        self._given: set[int] = set()
+        self._taken: set[int] = set()
+        with translated(config, f"join group {group!r}"):
+            self._consumer = KafkaConsumer(
+                **_options(
+                    config,
+                    KafkaConsumer,
+                    group_id=group,
+                    group_instance_id=config.instance,  # a restart within the session time-out moves nothing
+                    partition_assignment_strategy=[CooperativeStickyAssignor],  # others keep theirs on a rebalance
+                    isolation_level="read_committed",  # also asks for positions that no open transaction may move
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",  # skipping what retention took would be silent loss
+                    session_timeout_ms=config.session_timeout_ms or SESSION_TIMEOUT_MS,
+                    heartbeat_interval_ms=(config.session_timeout_ms or SESSION_TIMEOUT_MS) // 6,
+                    max_poll_interval_ms=config.max_poll_interval_ms or MAX_POLL_INTERVAL_MS,
+                    max_partition_fetch_bytes=FETCH_BYTES,
+                    metadata_max_age_ms=30_000,  # new partitions are seen within this time
+                )
+            )
+            self._consumer.subscribe([topic], listener=self)
+            # Else the group's leader may know no partitions of it yet, deal out none, and never look again (3.0.12).
+            if not self._consumer.partitions_for_topic(topic):
+                raise LogUnavailable(f"topic {topic!r} is not there yet, or this user may not see it")
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Pause what is new, and give it a place so that the client looks for none."""
+        for place in assigned:
+            self._consumer.pause(place)
+            self._consumer.seek(place, 0)
+            self._given.add(place.partition)
+            self._taken.discard(place.partition)
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Note what is gone."""
+        for place in revoked:
+            self._taken.add(place.partition)
+            self._given.discard(place.partition)
+
+    on_partitions_lost = on_partitions_revoked
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Return the next records; see the protocol."""
+        consumer = self._consumer
+        active = [] if max_records else list(consumer.assignment() - consumer.paused())
+        consumer.pause(*active)
+        with translated(self._config, f"read topic {self._topic!r}", topic=self._topic):
+            polled = consumer.poll(timeout_ms=timeout_s * 1000, max_records=max(1, max_records))
+        consumer.resume(*(place for place in active if place in consumer.assignment()))
+        return [_record(record) for records in polled.values() for record in records]
+
+    def changes(self) -> Changes:
+        """Return what polls gave and took since this was last asked."""
+        changes = Changes(self._given, self._taken)
+        self._given, self._taken = set(), set()
+        return changes
+
+    def membership(self) -> object | None:
+        """Return a snapshot of the membership, or None while there is no valid one."""
+        metadata = self._consumer.group_metadata()
+        valid = metadata.generation_id > 0 and metadata.member_id and metadata.state is MemberState.STABLE
+        return metadata if valid else None
+
+    def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
+        """Return the group's committed positions."""
+        found = {}
+        for partition in partitions:
+            with translated(self._config, f"read the positions of group {self._group!r}"):
+                position = self._consumer.committed(
+                    TopicPartition(self._topic, partition), metadata=True, timeout_ms=30_000
+                )
+            if position is not None and position.offset >= 0:
+                found[partition] = Committed(position.offset, position.metadata or "")
+        return found
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Continue a partition at an offset."""
+        self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+    def resume(self, partition: int) -> None:
+        """Let polls return records of a partition."""
+        self._consumer.resume(TopicPartition(self._topic, partition))
+
+    def reachable(self) -> None:
+        """Ask for an end offset; see the protocol."""
+        with translated(self._config, f"reach topic {self._topic!r}"):
+            self._consumer.end_offsets([TopicPartition(self._topic, 0)], timeout_ms=5_000)
+
+    def close(self, *, leave: bool) -> None:
+        """Close. A static member leaves its group only if an admin client says so."""
+        try:
+            if leave:
+                with translated(self._config, f"leave group {self._group!r}"), closing(admin(self._config)) as client:
+                    member = MemberToRemove(group_instance_id=self._config.instance, reason="stopped")
+                    client.remove_group_members(self._group, [member])
+        finally:
+            self._consumer.close(timeout_ms=5_000)
+
+
+class PythonTransactions:
+    """:class:`~streamlstm.adapters.kafka.client.Transactions`."""
+
+    def __init__(self, config: KafkaConfig, transactional_id: str, topic: str) -> None:
+        self._config, self._topic = config, topic
+        self._futures: list[Any] = []
+        with translated(config, f"begin transactions as {transactional_id!r}"):
+            self._producer = KafkaProducer(
+                **producer_options(
+                    config,
+                    transactional_id=transactional_id,
+                    transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                    retry_backoff_ms=RETRY_BACKOFF_MS,
+                )
+            )
+            try:
+                self._producer.init_transactions()
+            except BaseException:
+                self.close()
+                raise
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._futures.clear()
+        with translated(self._config, "begin a transaction"):
+            self._producer.begin_transaction()
+
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Add a record."""
+        with translated(self._config, f"write to topic {topic!r}"):
+            self._futures.append(self._producer.send(topic, value, key, list(headers), partition))
+
+    def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:
+        """Add the group's positions."""
+        offsets = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(place.offset, place.note, -1)
+            for partition, place in positions.items()
+        }
+        with translated(self._config, "add positions to the transaction"):
+            self._producer.send_offsets_to_transaction(offsets, membership)
+
+    def commit(self) -> None:
+        """Wait for every record, then commit.
+
+        Each future is looked at: a record that the broker refused is named, and nothing is committed.
+        """
+        with translated(self._config, "commit the transaction"):
+            self._producer.flush()
+            for future in self._futures:
+                if future.failed():
+                    raise future.exception
+            self._producer.commit_transaction()
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+        with translated(self._config, "abort the transaction"):
+            self._producer.abort_transaction()
+
+    def close(self) -> None:
+        """Close without waiting for a broker that may be gone."""
+        self._producer.close(timeout=1)
+
+
+class PythonReader:
+    """A :class:`~streamlstm.adapters.kafka.client.Reader`."""
+
+    def __init__(self, config: KafkaConfig, topic: str) -> None:
+        self._config, self._topic = config, topic
+        with translated(config, f"read topic {topic!r}"):
+            self._consumer = KafkaConsumer(
+                **_options(
+                    config,
+                    KafkaConsumer,
+                    isolation_level="read_committed",
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",
+                    max_partition_fetch_bytes=FETCH_BYTES,
+                    max_poll_records=5_000,
+                )
+            )
+
+    def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Sequence[Record]]:
+        """Yield batches until each position is at its end; see the protocol.
+
+        The position is what counts, not the last record: transactions leave marks behind that are no records.
+        """
+        waiting = {
+            TopicPartition(self._topic, partition) for partition in starts if starts[partition] < ends[partition]
+        }
+        consumer = self._consumer
+        consumer.assign(list(waiting))
+        for place in waiting:
+            consumer.seek(place, starts[place.partition])
+        while waiting:
+            with translated(self._config, f"read topic {self._topic!r}", topic=self._topic):
+                polled = consumer.poll(timeout_ms=READ_WAIT_MS)
+                waiting = {place for place in waiting if consumer.position(place) < ends[place.partition]}
+            yield [
+                _record(record)
+                for record in itertools.chain.from_iterable(polled.values())
+                if record.offset < ends[record.partition]
+            ]
+
+    def close(self) -> None:
+        """Close."""
+        self._consumer.close(timeout_ms=1_000)
+
+
+def _record(record: Any) -> Record:
+    return Record(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value or b"",  # a deleted value reads as an empty one
+        tuple(record.headers),
+    )

@@ -1,0 +1,367 @@
+"""A scorer's part in a consumer group: one poll is one Kafka transaction.
+
+::
+
+    poll → membership as of now → (score) → begin → scores, alerts, dead letters → changed states
+         → positions, fenced by that membership → commit → only then are tables and positions moved
+
+A transaction is open only within :meth:`KafkaSession.commit`, partitions come and go only within
+:meth:`KafkaSession.poll`: so a partition cannot leave in the middle of a commit, and a process
+that slept through its dismissal is refused by the broker (KIP-447).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from streamlstm.adapters.kafka.client import Committed, Member, Reader, Transactions
+from streamlstm.adapters.kafka.cluster import Cluster
+from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
+from streamlstm.core.commit import Commit, Output
+from streamlstm.core.log import Record, check_offset
+from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
+from streamlstm.errors import Fenced, LogError, LogUnavailable
+
+RESTORE_SLICE_S = 0.2  # between polls, which must come often enough to stay in the group
+CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
+REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
+
+logger = structlog.get_logger()
+
+
+@dataclass
+class Claim:
+    """A partition that is ours: what is committed, and which records were polled and are not committed yet."""
+
+    number: int
+    next_offset: int
+    watermark_ms: int
+    table: Table
+    polled: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a session is about, as Kafka knows it."""
+
+    topic: str
+    group: str
+    changelog: str
+    partitions: int
+
+
+def end_process(what: str) -> None:
+    """End a process that waits for an answer that does not come; a supervisor starts it again."""
+    logger.critical("stuck, ending the process", waiting_for=what)
+    os._exit(70)
+
+
+class KafkaSession:
+    """A :class:`~streamlstm.core.log.ScorerSession` in a consumer group.
+
+    ``open_transactions`` connects a transactional producer, and ends what an earlier one of this process left
+    open. ``on_step`` is called with the name of each step of a commit as it is done. ``on_stuck`` is
+    called when a commit took ``stuck_after_s``: the client would wait for ever.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        cluster: Cluster,
+        member: Member,
+        reader: Reader,
+        open_transactions: Callable[[], Transactions],
+        on_step: Callable[[str], None],
+        stuck_after_s: float,
+        on_stuck: Callable[[str], None] = end_process,
+    ) -> None:
+        self._names, self._cluster, self._member, self._reader = names, cluster, member, reader
+        self._open_transactions, self._on_step = open_transactions, on_step
+        self._stuck_after_s, self._on_stuck = stuck_after_s, on_stuck
+        self._transactions: Transactions | None = open_transactions()
+        self._claims: dict[int, Claim] = {}
+        self._wanted: set[int] = set()  # given to us, states not restored yet
+        self._restore: Restore | None = None
+        self._restoring: dict[int, Committed] = {}
+        self._membership: object | None = None
+        self._claimed = 0
+        self._heard_s = time.monotonic()
+        self._changelog_seen = self._fenced = self._closed = False
+
+    # Reading
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """Return the next records of claimed partitions; claims come and go here."""
+        self._check_open()
+        self._membership = None
+        busy = bool(self._wanted or self._restoring)
+        records = self._member.poll(max_records, 0.0 if busy else timeout_s)
+        self._membership = self._member.membership()
+        self._take_changes()
+        if self._wanted and not self._restoring:
+            self._begin_restore()
+        if self._restoring:
+            self._go_on_restoring()
+        records = [record for record in records if record.partition in self._claims]
+        for record in records:
+            self._claims[record.partition].polled.append(record.offset)
+        self._check_reachable(bool(records))
+        return records
+
+    def claims(self) -> Mapping[int, int]:
+        """Return the claimed partitions, each with the number of its claim."""
+        return {partition: claim.number for partition, claim in self._claims.items()}
+
+    def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
+        """Return the committed states of these keys, as far as they have one."""
+        found = {}
+        for partition, key in keys:
+            claim = self._claims.get(partition)
+            value = claim.table.values.get(key) if claim else None
+            if value is not None:
+                found[partition, key] = to_state(value)
+        return found
+
+    def watermarks(self) -> Mapping[int, int]:
+        """Return the committed watermarks (ms) per claimed partition."""
+        return {p: claim.watermark_ms for p, claim in self._claims.items() if claim.watermark_ms > 0}
+
+    def _take_changes(self) -> None:
+        changes = self._member.changes()
+        if changes.taken or changes.given:
+            logger.info("partitions", given=sorted(changes.given), taken=sorted(changes.taken), topic=self._names.topic)
+        for partition in changes.taken | changes.given:
+            self._claims.pop(partition, None)
+            self._restoring.pop(partition, None)
+            self._wanted.discard(partition)
+        self._wanted |= changes.given
+
+    def _begin_restore(self) -> None:
+        """Find out where the wanted partitions stand, and begin to read their states."""
+        names, wanted = self._names, sorted(self._wanted)
+        self._check_partitions(wanted)
+        starts = self._cluster.starts(names.topic, wanted)
+        ends = self._cluster.ends(names.topic, wanted, committed=False)
+        committed = dict(self._member.committed(wanted))
+        new = {partition: Committed(starts[partition], "0") for partition in wanted if partition not in committed}
+        for partition, position in committed.items():
+            check_offset(names.topic, partition, position.offset, starts[partition], ends[partition])
+        self._write_down(new)
+        positions = {**committed, **new}
+        limits = {partition: Limits(0, 0, 0) for partition in wanted}
+        if self._changelog_exists():
+            first = self._cluster.starts(names.changelog, wanted)
+            end = self._cluster.ends(names.changelog, wanted, committed=False)
+            limits = {p: Limits(first[p], end[p], positions[p].offset) for p in wanted}
+        self._restore = Restore(self._reader, names.changelog, limits)
+        self._restoring = positions
+        self._wanted.clear()
+
+    def _changelog_exists(self) -> bool:
+        self._changelog_seen = self._changelog_seen or self._cluster.exists(self._names.changelog)
+        return self._changelog_seen
+
+    def _write_down(self, positions: Mapping[int, Committed]) -> None:
+        """Commit where the group starts in a partition it has never read.
+
+        Else retention could remove, unnoticed, what it has never yet read.
+        """
+        if positions:
+            with self._transaction() as transactions:
+                self._send_offsets(transactions, positions)
+
+    def _go_on_restoring(self) -> None:
+        assert self._restore is not None
+        if not self._restore.step(RESTORE_SLICE_S):
+            return
+        for partition, position in self._restoring.items():  # those taken meanwhile are no longer among them
+            self._claimed += 1
+            table = self._restore.tables[partition]
+            self._claims[partition] = Claim(self._claimed, position.offset, _watermark_ms(position), table)
+            self._member.seek(partition, position.offset)
+            self._member.resume(partition)
+        self._restoring, self._restore = {}, None
+
+    def _check_partitions(self, wanted: Sequence[int]) -> None:
+        names = self._names
+        outputs = (scores_topic, alerts_topic, dead_letters_topic)
+        for topic in (*(output(names.topic) for output in outputs), names.changelog):
+            if not self._cluster.exists(topic):
+                continue  # an alerter's session has no scores; the write will name what is missing
+            count = self._cluster.partitions(topic)
+            if count <= wanted[-1]:
+                raise LogError(
+                    f"topic {names.topic!r} has grown: its partition {wanted[-1]} has no counterpart in {topic!r}, which "
+                    f"has {count}. Keys move between partitions when a topic grows, and their states do not follow. "
+                    "Make a new input topic, or let `streamlstm topics` grow the others too and start under a new --group"
+                )
+
+    def _check_reachable(self, heard: bool) -> None:
+        now_s = time.monotonic()
+        if not heard and now_s - self._heard_s >= REACHABLE_EVERY_S:
+            self._member.reachable()
+            heard = True
+        if heard:
+            self._heard_s = now_s
+
+    # Committing
+
+    def commit(self, commit: Commit) -> None:
+        """Store a poll in one transaction, or nothing of it."""
+        self._check_open()
+        self._check_offsets(commit.offsets)
+        topic, step = self._names.topic, self._on_step
+        states = self._states(commit)
+        positions = {
+            partition: Committed(following, str(self._watermark(commit, partition)))
+            for partition, (_, following) in commit.offsets.items()
+        }
+        if any(states.values()) and not self._changelog_exists():
+            self._cluster.create(self._names.changelog, self._names.partitions, CHANGELOG)
+        with self._transaction() as transactions:
+            step("begin")
+            _send(transactions, scores_topic(topic), commit.scores)
+            step("scores")
+            _send(transactions, alerts_topic(topic), commit.alerts)
+            step("alerts")
+            _send(transactions, dead_letters_topic(topic), commit.dead_letters)
+            step("dead_letters")
+            for partition, changes in states.items():
+                for key, value in changes.items():
+                    transactions.send(self._names.changelog, partition, key, value, ())
+            step("states")
+            self._send_offsets(transactions, positions)
+            step("offsets")
+        step("end")
+        for partition, (_, following) in commit.offsets.items():
+            claim = self._claims[partition]
+            claim.table.apply(states.get(partition, {}))
+            claim.watermark_ms = self._watermark(commit, partition)
+            claim.next_offset = following
+            del claim.polled[: bisect_left(claim.polled, following)]
+
+    def rewind(self) -> None:
+        """Go back to what is committed; where that is in doubt, find it out anew from the cluster."""
+        self._check_open()
+        if self._transactions is None:
+            self._transactions = self._open_transactions()
+            self._wanted |= set(self._claims) | set(self._restoring)
+            self._claims.clear()
+            self._restoring, self._restore = {}, None
+        for partition, claim in self._claims.items():
+            self._member.seek(partition, claim.next_offset)
+            claim.polled.clear()
+
+    def close(self) -> None:
+        """Leave the group, unless another process already has this one's place in it."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(LogError):
+            self._reader.close()
+        if self._transactions is not None:
+            self._transactions.close()
+        try:
+            self._member.close(leave=not self._fenced)
+        except LogError as error:
+            logger.warning(
+                "left without notice: others get the partitions after the session time-out", error=str(error)
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transactions]:
+        """Run a transaction: all of the block, or nothing, or an outcome that :meth:`rewind` finds out."""
+        transactions = self._transactions
+        if transactions is None:
+            raise LogUnavailable("the last transaction's outcome is not known yet: rewind first")
+        try:
+            with self._watched("a Kafka transaction"):
+                transactions.begin()
+                yield transactions
+                transactions.commit()
+        except Fenced:
+            self._fenced = True
+            raise
+        except BaseException:
+            self._abandon(transactions)
+            raise
+
+    def _abandon(self, transactions: Transactions) -> None:
+        """After a failed transaction: abort it and begin anew; opening the next one waits for its end."""
+        self._transactions = None
+        with suppress(LogError), self._watched("the end of a failed Kafka transaction"):
+            transactions.abort()
+        transactions.close()
+
+    @contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        timer = threading.Timer(self._stuck_after_s, self._on_stuck, [what])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _send_offsets(self, transactions: Transactions, positions: Mapping[int, Committed]) -> None:
+        if self._membership is None:
+            raise LogUnavailable(
+                f"group {self._names.group!r} is being rearranged, or dropped this member for not polling in time: "
+                "nothing of this poll is kept"
+            )
+        if positions:
+            transactions.send_offsets(positions, self._membership)
+
+    def _check_offsets(self, offsets: Mapping[int, tuple[int, int]]) -> None:
+        """Refuse a commit that does not begin where the last one ended.
+
+        Offsets may have gaps, so what counts is that no polled record lies between.
+        """
+        for partition, (first, _) in offsets.items():
+            claim = self._claims.get(partition)
+            if claim is None:
+                raise LogUnavailable(f"topic {self._names.topic!r} partition {partition} is no longer this scorer's")
+            skipped = bisect_left(claim.polled, first) - bisect_left(claim.polled, claim.next_offset)
+            if first < claim.next_offset or skipped:
+                raise Fenced(
+                    f"topic {self._names.topic!r} partition {partition}: this scorer read from offset {first}, but "
+                    f"{claim.next_offset} is committed for group {self._names.group!r}"
+                )
+
+    def _states(self, commit: Commit) -> dict[int, dict[bytes, bytes | None]]:
+        """Return the changelog values to write, per partition; None for states that have expired."""
+        states: dict[int, dict[bytes, bytes | None]] = {partition: {} for partition in commit.offsets}
+        for (partition, key), row in commit.states.items():
+            states.setdefault(partition, {})[key] = to_value(row, commit.offsets[partition][1])
+        for partition, before_ms in commit.expire_before_ms.items():
+            changes = states.setdefault(partition, {})
+            for key in self._claims[partition].table.expired(before_ms):
+                changes.setdefault(key, None)
+            for key, value in changes.items():
+                if value is not None and expires(value, before_ms):
+                    changes[key] = None
+        return states
+
+    def _watermark(self, commit: Commit, partition: int) -> int:
+        return max(self._claims[partition].watermark_ms, commit.watermarks.get(partition, 0))
+
+    def _check_open(self) -> None:
+        if self._closed or self._fenced:
+            raise Fenced(f"group {self._names.group!r}: this session was closed; another may have its partitions")
+
+
+def _send(transactions: Transactions, topic: str, outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        transactions.send(topic, output.partition, output.key, output.value, output.headers)
+
+
+def _watermark_ms(position: Committed) -> int:
+    return int(position.note) if position.note.isdigit() else 0

@@ -1,0 +1,71 @@
+"""Fixtures that give tests a Kafka broker; where there is none, the tests skip, or fail with ``CI=true``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of importlib, where kafka-python 3 reads its schemas
+    from tests.kafka_broker import Broker, Cluster, NoBroker, SecureCluster, find_broker
+
+
+def found(own: Callable[[Path], Cluster] | None = None) -> Broker:
+    """Return a broker to be started, or skip the test, or fail it where nothing may be skipped."""
+    try:
+        return find_broker(own)
+    except NoBroker as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """A broker for all tests; each makes topics of its own."""
+    with found() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def _one_node(kafka: Broker) -> Iterator[Cluster]:
+    if isinstance(kafka, Cluster):
+        yield kafka
+        return
+    with found(Cluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_node(_one_node: Cluster) -> Iterator[Cluster]:
+    """A single node that the test may kill, stop and pause; it runs again afterwards."""
+    yield _one_node
+    _one_node.heal()
+
+
+@pytest.fixture(scope="module")
+def _three_nodes() -> Iterator[Cluster]:
+    with found(lambda home: Cluster(home, nodes=3)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_nodes(_three_nodes: Cluster) -> Iterator[Cluster]:
+    """Three nodes that replicate all; the test may kill, stop and pause them; they run again afterwards.
+
+    They take a gigabyte and end with the module.
+    """
+    yield _three_nodes
+    _three_nodes.heal()
+
+
+@pytest.fixture(scope="session")
+def secure_kafka() -> Iterator[SecureCluster]:
+    """A node with TLS, log-ins and ACLs; started by the first test that asks for it."""
+    with found(SecureCluster) as cluster:
+        assert isinstance(cluster, SecureCluster)
+        yield cluster
