@@ -6,6 +6,7 @@
     ├── SettingsError        an option, TOML key or environment variable is wrong
     ├── SchemaError          the stream schema is wrong, or the data does not match it
     ├── HistoryError         the training history cannot be learned from
+    ├── BadRecords           too many records in a row cannot be decoded
     ├── BundleError          a model bundle is missing, damaged, or does not fit the stream
     └── LogError             the event log cannot do what was asked
         ├── TopicMissing     no such topic
@@ -33,6 +34,10 @@ class SchemaError(StreamlstmError):
 
 class HistoryError(StreamlstmError):
     """The training history is too short, constant or otherwise not learnable."""
+
+
+class BadRecords(StreamlstmError):
+    """So many records in a row cannot be decoded that the schema or the producer must be wrong."""
 
 
 class BundleError(StreamlstmError):

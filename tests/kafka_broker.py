@@ -239,7 +239,9 @@ class Cluster(Broker):
         for n in wanted:
             self._processes[n] = self._spawn(n, "kafka.Kafka", str(self._node_directory(n) / "server.properties"))
         for n in wanted:
-            self._wait(n, deadline)
+            self._wait_for_ports(n, deadline)
+        for n in wanted:
+            self._wait_for_member(n, deadline)
 
     def kill(self, node: int = 1) -> None:
         """End a node at once (SIGKILL)."""
@@ -316,15 +318,16 @@ class Cluster(Broker):
         with (self._node_directory(node) / "server.log").open("ab") as log:
             return self._leash.spawn([*JAVA, "-cp", f"{self.home}/libs/*", *command], log)
 
-    def _wait(self, node: int, deadline: float) -> None:
-        """Wait until a node takes connections, then until it says that it is a working member of the cluster."""
-        port = list(self._ports[node].values())[-1]
+    def _wait_for_ports(self, node: int, deadline: float) -> None:
         while not all(map(_connects, self._ports[node].values())):
             code = self._processes[node].poll()
             if code is not None or time.monotonic() > deadline:
                 state = "does not answer" if code is None else f"ended with {code}"
                 raise BrokerFailed(f"Kafka node {node} {state}:\n{self.log_tail(node)}")
             time.sleep(0.05)
+
+    def _wait_for_member(self, node: int, deadline: float) -> None:
+        port = list(self._ports[node].values())[-1]
         try:
             _wait_for_metadata(f"{HOST}:{port}", deadline - time.monotonic(), node)
         except BrokerFailed as failed:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,34 @@ with warnings.catch_warnings():
     from tests.kafka_broker import Broker, Cluster, NoBroker, SecureCluster, find_broker
 
 
-def found(own: Callable[[Path], Cluster] | None = None) -> Broker:
+FIXTURES = {"kafka", "kafka_node", "kafka_nodes", "secure_kafka"}
+UNCLOSED = r"ignore:unclosed <(socket\.socket|ssl\.SSLSocket):ResourceWarning"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests with a broker forget sockets: kafka-python 3 does so wherever it cannot connect."""
+    for item in items:
+        if uses_a_broker(item):
+            item.add_marker(pytest.mark.filterwarnings(UNCLOSED))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    """… and have them collected before other tests are blamed for them."""
+    result = yield
+    if uses_a_broker(item) and not uses_a_broker(nextitem):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+    return result
+
+
+def uses_a_broker(item: pytest.Item | None) -> bool:
+    """Return whether a test asks for one of the fixtures below."""
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def found(own: Callable[[Path], Cluster] | None = None) -> Any:
     """Return a broker to be started, or skip the test, or fail it where nothing may be skipped."""
     try:
         return find_broker(own)
@@ -54,13 +83,13 @@ def _three_nodes() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def kafka_nodes(_three_nodes: Cluster) -> Iterator[Cluster]:
-    """Three nodes that replicate all; the test may kill, stop and pause them; they run again afterwards.
+def kafka_nodes(_three_nodes: Cluster) -> Cluster:
+    """Three nodes that replicate all and run; the test may kill, stop and pause them.
 
     They take a gigabyte and end with the module.
     """
-    yield _three_nodes
     _three_nodes.heal()
+    return _three_nodes
 
 
 @pytest.fixture(scope="session")

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError, RequestTimedOutError, TopicAuthorizationFailedError
+from kafka.net.compat import KafkaNetClient
 
 from tests.kafka_broker import Broker, Cluster, Container, Given, NoBroker, SecureCluster, find_broker
 
 ROOT = Path(__file__).parents[1]
-SLEEPER = """
-import subprocess, sys
+OWNER = """
+import sys
 from pathlib import Path
 from tests.kafka_broker import Leash
-directory = Path(sys.argv[1])
-with (directory / "log").open("wb") as log:
-    print(Leash(directory).spawn(["sleep", "60"], log).pid, flush=True)
+leash = Leash(Path(sys.argv[1]))
+leash.spawn(["sleep", "60"], sys.stdout)
+print("ready", flush=True)
 sys.stdin.read()
 """
 
@@ -49,18 +47,10 @@ def read(settings: dict[str, Any], topic: str) -> list[bytes]:
         return values
 
 
-def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_record_comes_back(kafka: Broker) -> None:
     """Whatever broker it is."""
     settings = {"bootstrap_servers": kafka.bootstrap}
-    topic = kafka.new_topic(cleanup_policy="compact")
+    topic = kafka.new_topic(retention_ms=60_000)
     write(settings, topic, b"a", b"b")
     assert read(settings, topic) == [b"a", b"b"]
 
@@ -78,11 +68,13 @@ def test_killed_node_comes_back_with_its_records(kafka_node: Cluster) -> None:
 
 def test_paused_node_hangs_until_it_is_resumed(kafka_node: Cluster) -> None:
     """It is there, and does not answer."""
-    kafka_node.pause()
-    with pytest.raises(KafkaTimeoutError):
-        KafkaConsumer(bootstrap_servers=kafka_node.bootstrap, bootstrap_timeout_ms=300)
-    kafka_node.resume()
-    assert kafka_node.new_topic()
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap, request_timeout_ms=500)) as admin:
+        assert admin.describe_cluster()
+        kafka_node.pause()
+        with pytest.raises(RequestTimedOutError):
+            admin.describe_cluster()
+        kafka_node.resume()
+        assert admin.describe_cluster()
 
 
 def test_three_nodes_take_writes_with_one_killed(kafka_nodes: Cluster) -> None:
@@ -116,28 +108,30 @@ def test_user_may_do_what_is_allowed_and_nothing_else(secure_kafka: SecureCluste
 def test_nobody_comes_in_with_a_wrong_password_or_without_the_authority(
     secure_kafka: SecureCluster, wrong: dict[str, Any]
 ) -> None:
-    """kafka-python tries again until its time-out."""
+    """kafka-python tries again until its time-out, and leaves its thread to whoever holds its client."""
+    clients: list[KafkaNetClient] = []
+
+    def client(**settings: Any) -> KafkaNetClient:
+        clients.append(KafkaNetClient(**settings))
+        return clients[-1]
+
     with pytest.raises(KafkaTimeoutError):
-        KafkaConsumer(**{**secure_kafka.sasl("alice"), **wrong}, bootstrap_timeout_ms=500)
+        KafkaAdminClient(**{**secure_kafka.sasl("alice"), **wrong}, bootstrap_timeout_ms=500, kafka_client=client)
+    clients[0].close()
+    clients[0]._manager._net.stop()
 
 
 def test_what_is_on_a_leash_ends_with_a_killed_process(tmp_path: Path) -> None:
-    """The processes and the directory."""
+    """The processes, which hold the owner's output open, and the directory."""
     directory = tmp_path / "kafka"
     directory.mkdir()
-    command = [sys.executable, "-c", SLEEPER, str(directory)]
+    command = [sys.executable, "-c", OWNER, str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as owner:
         assert owner.stdout is not None
-        sleeper = int(owner.stdout.readline())
-        os.kill(sleeper, 0)
+        assert owner.stdout.readline() == b"ready\n"
         owner.kill()
-    wait_until(lambda: not is_running(sleeper) and not directory.exists())
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process is there, and not one that ended and was not waited for."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
+        owner.communicate(timeout=10)
+    assert not directory.exists()
 
 
 def test_a_given_broker_comes_first(tmp_path: Path) -> None:

@@ -305,6 +305,11 @@ class SqliteSession:
         """Return all partitions: they are claimed once, at the start."""
         return dict.fromkeys(self._next, 1)
 
+    def lag(self) -> Mapping[int, int]:
+        """Return how many records of each partition are still to be polled."""
+        ends = self._log.topic(self._topic.name).end_offsets
+        return {partition: ends[partition] - offset for partition, offset in self._next.items()}
+
     def watermarks(self) -> Mapping[int, int]:
         """Return the committed watermarks (ms) per partition."""
         return dict(

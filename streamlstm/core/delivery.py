@@ -25,7 +25,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal, NamedTuple
@@ -38,7 +38,7 @@ LONGEST_RETRY_AFTER_S = 900.0  # a receiver may ask for a quarter of an hour at 
 FAILURES_TO_PAUSE = 5  # in a row, of any keys
 
 Key = tuple[int, bytes | None]
-Verdict = Literal["delivered", "waiting", "dead"]
+Verdict = Literal["delivered", "waiting", "dead", "dropped"]  # dropped: another alerter sends it
 
 
 class Outcome(NamedTuple):
@@ -152,6 +152,13 @@ class Schedule:
             queue.waiting.append(Delivery(record))
         return True
 
+    def drop(self, partitions: Collection[int]) -> None:
+        """Forget all records of these partitions; what is under way of them counts until it is settled."""
+        for key in [key for key in self._queues if key[0] in partitions]:
+            del self._queues[key]
+        for partition in partitions:
+            self._partitions.pop(partition, None)
+
     def due(self, now_s: float) -> list[Delivery]:
         """Return the records to send now; each must be reported to :meth:`settle`."""
         free = self.breaker.allowed(now_s) - self.under_way
@@ -168,9 +175,11 @@ class Schedule:
 
     def settle(self, delivery: Delivery, outcome: Outcome, now_s: float) -> Verdict:
         """Take in the outcome of a try, and return what becomes of the record."""
-        queue = self._queues[delivery.record.partition, delivery.record.key]
-        queue.under_way = False
         self.under_way -= 1
+        queue = self._queues.get((delivery.record.partition, delivery.record.key))
+        if queue is None or queue.waiting[0] is not delivery:
+            return "dropped"
+        queue.under_way = False
         if outcome.result != "failed":
             self.breaker.answered()
             queue.failing = queue.failing and outcome.result == "refused"

@@ -78,6 +78,10 @@ class ScorerSession(Protocol):
         """
         ...
 
+    def lag(self) -> Mapping[int, int]:
+        """Return, per claimed partition, how many offsets lie between what was polled and the end."""
+        ...
+
     def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
         """Return the committed state of those (partition, key) pairs that have one."""
         ...

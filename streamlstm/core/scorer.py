@@ -180,6 +180,11 @@ class Scorer:
         self.arena.put(outcome.poll.keys, outcome.rows)
         self.watermarks.update(outcome.watermarks)
 
+    def forget(self, partition: int) -> None:
+        """Drop what is remembered of a partition: somebody else may have scored it since."""
+        self.arena.drop_partition(partition)
+        self.watermarks.pop(partition, None)
+
     def _gather(self, keys: Sequence[Key], stored: Mapping[Key, bytes]) -> Rows:
         rows = self.arena.gather(keys, self._fresh_tail)
         for position, key in enumerate(keys):

@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
 from streamlstm.core.record import decode_alert
 from streamlstm.core.topic import alerts_topic, dead_letters_topic
 from streamlstm.errors import LogUnavailable, TopicMissing
+from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.outage import Outage
 from streamlstm.services.receiver import webhook_of
@@ -35,7 +36,7 @@ from streamlstm.services.stop import stop_on_signals
 TICK_S = 0.1  # how long a new alert, or one whose wait is over, may go unseen
 TOPIC_WAIT_S = 1.0
 GRACE_S = 5.0  # for requests under way when asked to stop; they are sent again if they take longer
-KEEP_ALIVE_S = 60.0  # between polls with the window full: a consumer group drops a member that is silent for minutes
+KEEP_ALIVE_S = 1.0  # between polls with the window full: partitions come and go, and a silent member is dropped
 
 logger = structlog.get_logger()
 
@@ -65,13 +66,14 @@ class Totals:
 def deliver(settings: AlertSettings) -> Totals:
     """Deliver a topic's alerts until a signal stops it; see :func:`run`."""
     webhook = webhook_of(settings, os.environ)
-    log = open_log(settings.log)
     logger.info("receiver", host=webhook.url.host, template=webhook.template, signed=bool(webhook.secrets))
-    try:
-        with stop_on_signals() as stop, Courier(webhook, settings.connections) as courier:
-            return run(log, courier, settings, stop)
-    finally:
-        log.close()
+    with instance_name(settings.instance, settings.group) as instance, stop_on_signals() as stop:
+        log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
+        try:
+            with Courier(webhook, settings.connections) as courier:
+                return run(log, courier, settings, stop)
+        finally:
+            log.close()
 
 
 def run(
@@ -139,6 +141,7 @@ class _Alerter:
         self.ends: tuple[float, ...] = ()  # per partition, with --resend-dead-letters
         self.rewound = True
         self.polled_s = clock()
+        self.claims: dict[int, int] = {}
         self.down_since_s: float | None = None
 
     def run_until(self, stop: threading.Event) -> None:
@@ -156,7 +159,7 @@ class _Alerter:
             except LogUnavailable as error:
                 self.rewound = at_end = False
                 outage.wait(error)
-            if at_end and self.schedule.idle and (resend or self.settings.until_end):
+            if at_end and self.schedule.idle and (resend or self.settings.until_end) and self._nothing_left():
                 return
             for delivery in self.schedule.due(self.clock()):
                 self.sender.start(delivery)
@@ -174,15 +177,31 @@ class _Alerter:
         room, now_s = self.schedule.room(), self.clock()
         if room <= 0:
             if now_s - self.polled_s >= KEEP_ALIVE_S:
-                self.session.poll(1, 0.0)
-                self.polled_s, self.rewound = now_s, False
+                self.session.poll(0, 0.0)
+                self._follow_claims()
+                self.polled_s = now_s
             return False
         self.polled_s = now_s
-        while records := self.session.poll(room, 0.0):
+        while records := self._poll(room):
             taken = [self._take_one(record) for record in records if not self._after_end(record)]
             if any(taken):  # else all were taken before the session was rewound
                 return False
         return True
+
+    def _poll(self, room: int) -> Sequence[Record]:
+        records = self.session.poll(room, 0.0)
+        self._follow_claims()
+        return records
+
+    def _follow_claims(self) -> None:
+        """Drop what waits of partitions that another alerter may have now: it sends what is not committed."""
+        claims = dict(self.session.claims())
+        self.schedule.drop({p for p, number in self.claims.items() if claims.get(p) != number})
+        self.claims = claims
+
+    def _nothing_left(self) -> bool:
+        lag = self.session.lag()
+        return bool(lag) and not any(lag.values())
 
     def _take_one(self, record: Record) -> bool:
         skip = self._unwanted(record)
@@ -275,6 +294,8 @@ def _tell(delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:
         pass
     if verdict == "delivered":
         logger.info("alert delivered", **place)
+    elif verdict == "dropped":
+        logger.info("alert tried, but its partition has gone to another alerter", **place)
     elif verdict == "waiting":
         logger.warning("alert not delivered, will be sent again", failures=delivery.failures, **place)
     else:

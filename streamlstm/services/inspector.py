@@ -32,6 +32,7 @@ from streamlstm.services.log_url import open_log
 from streamlstm.services.settings import InspectSettings
 from streamlstm.services.wording import counted
 
+SEARCHED_MARKS = 100  # a Kafka transaction's end takes an offset, and is no record
 SEARCHED_SCORES = 20_000  # how far back a key's last scores are looked for
 SHOWN_CHARACTERS = 2000  # of a record's value
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # they would end lines, or steer a terminal
@@ -45,7 +46,7 @@ def inspect(target: str, settings: InspectSettings, console: Console) -> None:
         return
     if settings.log is None:
         raise SettingsError(f"{target} is no bundle directory; for a topic or a key, give --log URL")
-    log = open_log(settings.log)
+    log = open_log(settings)
     try:
         if target in {info.name for info in log.topics()}:
             _show_topic(log, target, settings.records, console)
@@ -103,15 +104,14 @@ def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> No
     table = Table(
         title=f"Topic {topic}: {counted(info.partitions, 'partition')}, kept {retention}", title_justify="left"
     )
-    for column in ("partition", "first offset", "next offset", "records"):
+    for column in ("partition", "first offset", "next offset", "offsets"):
         table.add_column(column, justify="right")
     for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
         table.add_row(str(partition), str(start), str(end), str(end - start))
     console.print(table)
-    for partition in range(info.partitions):
-        for record in log.read(
-            topic, partition, max(info.start_offsets[partition], info.end_offsets[partition] - records), records
-        ):
+    for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
+        searched = max(start, end - records - SEARCHED_MARKS)
+        for record in log.read(topic, partition, searched, end - searched)[-records:]:
             console.print(_line(record), soft_wrap=True)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from streamlstm.adapters.kafka.config import SCHEME, config_of
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.log import EventLog
 from streamlstm.errors import SettingsError
@@ -11,13 +13,36 @@ from streamlstm.errors import SettingsError
 SQLITE = "sqlite:///"
 
 
-def open_log(url: str, *, must_exist: bool = True) -> EventLog:
-    """Open the log that ``url`` names: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+class LogSettings(Protocol):
+    """The settings that say where a log is."""
 
-    Raises :class:`SettingsError` for another URL, or if ``must_exist`` and the file is not there.
+    @property
+    def log(self) -> str | None:
+        """The log's URL."""
+
+    @property
+    def log_config(self) -> Path | None:
+        """The client's options, with Kafka."""
+
+
+def open_log(
+    settings: LogSettings, *, must_exist: bool = True, instance: str = "", stuck_after_s: float = 300.0
+) -> EventLog:
+    """Open the log of the settings.
+
+    ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``kafka://HOST:PORT,HOST:PORT``. ``instance`` is this
+    process's name in consumer groups; a commit to Kafka that takes ``stuck_after_s`` ends the process. Raises
+    :class:`SettingsError` for another URL, or if ``must_exist`` and the file is not there.
     """
+    url = settings.log or ""
+    if url.startswith(SCHEME):
+        from streamlstm.adapters.kafka.log import KafkaLog  # the client takes half a second to import
+
+        return KafkaLog(config_of(url, settings.log_config, instance), stuck_after_s=stuck_after_s)
+    if settings.log_config is not None:
+        raise SettingsError(f"--log-config {settings.log_config} is for {SCHEME}HOST:PORT, not for --log {url}")
     if not url.startswith(SQLITE) or url == SQLITE:
-        raise SettingsError(f"--log {url}: unknown kind of log; give sqlite:///FILE")
+        raise SettingsError(f"--log {url}: unknown kind of log; give sqlite:///FILE or {SCHEME}HOST:PORT")
     path = Path(url.removeprefix(SQLITE))
     if must_exist and not path.is_file():
         raise SettingsError(f"--log {url}: there is no file {path}; `streamlstm replay` makes one")

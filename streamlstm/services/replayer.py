@@ -73,7 +73,7 @@ def replay(path: Path, settings: ReplaySettings, clock: Clock | None = None) -> 
     clock = clock or Clock()
     _check(path, settings)
     schema = read_schema(settings.stream)
-    log = open_log(settings.log, must_exist=False)
+    log = open_log(settings, must_exist=False)
     try:
         log.create_topic(settings.topic, settings.partitions, settings.retention_s)
         done = Replayed(Tally())

@@ -6,9 +6,8 @@ import csv
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -20,86 +19,23 @@ import structlog
 from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.bundle import Alerting, Bundle
-from streamlstm.core.event import Rejection
 from streamlstm.core.log import EventLog, Record, ScorerSession
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Outcome, Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogUnavailable
+from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.outage import Outage
 from streamlstm.services.settings import ScoreSettings
 from streamlstm.services.stop import stop_on_signals
+from streamlstm.services.totals import BadRecordCap, Totals
 
 POLL_TIMEOUT_S = 1.0
 REPORT_EVERY_S = 10.0
 
 logger = structlog.get_logger()
-
-
-class DeadLetterWatch:
-    """Warns when most records become dead letters: once, until most are scored again."""
-
-    def __init__(self) -> None:
-        self._events = 0
-        self._reasons: Counter[str] = Counter()
-        self._examples: dict[str, Rejection] = {}
-        self._warned = False
-
-    def add(self, outcome: Outcome) -> None:
-        """Take a committed poll in."""
-        self._events += len(outcome.poll.records)
-        for rejection in outcome.rejections:
-            self._reasons[rejection.reason] += 1
-            self._examples.setdefault(rejection.reason, rejection)
-
-    def tell(self) -> None:
-        """Judge what came in since this was last called."""
-        mostly = 2 * self._reasons.total() > self._events
-        if mostly and not self._warned:
-            ((reason, count),) = self._reasons.most_common(1)
-            record, _, detail = self._examples[reason]
-            logger.warning(
-                "most records become dead letters",
-                dead_letters=self._reasons.total(),
-                events=self._events,
-                mostly=f"{reason} {count}",
-                example=f"{record.topic} partition {record.partition} offset {record.offset}: {detail}",
-            )
-        self._warned = mostly
-        self._events, self._reasons, self._examples = 0, Counter(), {}
-
-
-@dataclass
-class Totals:
-    """What a scorer did since it started; ``reasons`` counts the dead letters by reason."""
-
-    events: int = 0
-    scored: int = 0
-    dead_letters: int = 0
-    opened: int = 0
-    resolved: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    _watch: DeadLetterWatch = field(default_factory=DeadLetterWatch, repr=False, compare=False)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count a committed poll."""
-        self.events += len(outcome.poll.records)
-        self.scored += len(outcome.scores)
-        self.dead_letters += len(outcome.rejections)
-        self.opened += sum(alert.action == "opened" for alert in outcome.alerts)
-        self.resolved += sum(alert.action == "resolved" for alert in outcome.alerts)
-        self.reasons.update(rejection.reason for rejection in outcome.rejections)
-        self._watch.add(outcome)
-
-    def tell(self, line: str, **more: object) -> None:
-        """Log a line with the counts, and warn if most records since the last one became dead letters."""
-        counts = {name: count for name, count in vars(self).items() if isinstance(count, int)}
-        if self.reasons:
-            more["dead_letter_reasons"] = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
-        logger.info(line, **counts, **more)
-        self._watch.tell()
 
 
 def load_for(settings: ScoreSettings) -> Bundle:
@@ -128,51 +64,77 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings) -> Scorer:
 def score_topic(settings: ScoreSettings) -> Totals:
     """Score a topic until a signal stops it; see :func:`run`."""
     bundle = load_for(settings)
-    log = open_log(settings.log or "")
-    try:
-        with stop_on_signals() as stop:
+    with instance_name(settings.instance, settings.group) as instance, stop_on_signals() as stop:
+        log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
+        try:
             return run(log, bundle, settings, stop)
-    finally:
-        log.close()
+        finally:
+            log.close()
 
 
 def run(log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.Event) -> Totals:
     """Score the topic of an open log until ``stop`` is set, or its end with ``until_end``."""
-    partitions = log.topic(settings.topic).partitions
-    for topic in (scores_topic, alerts_topic, dead_letters_topic):
-        log.create_topic(topic(settings.topic), partitions, settings.retention_s)
-    session = log.open_session(settings.topic, settings.group)
-    try:
-        logger.info("scoring", topic=settings.topic, partitions=partitions, model=bundle.name, group=settings.group)
-        totals = _loop(session, bundle, settings, stop)
-    finally:
-        session.close()
+    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait)
+    session = None
+    while session is None and not stop.is_set():
+        try:
+            session = _open_session(log, bundle, settings)
+        except LogUnavailable as error:
+            outage.wait(error)
+    if session is not None:
+        try:
+            _loop(session, bundle, settings, stop, totals, outage)
+        finally:
+            session.close()
     totals.tell("stopped")
     return totals
 
 
-def score_poll(session: ScorerSession, scorer: Scorer, records: Sequence[Record]) -> Outcome:
-    """Take one poll through the core and commit it; the scorer's state moves only after the commit."""
+def _open_session(log: EventLog, bundle: Bundle, settings: ScoreSettings) -> ScorerSession:
+    partitions = log.topic(settings.topic).partitions
+    for topic in (scores_topic, alerts_topic, dead_letters_topic):
+        log.create_topic(topic(settings.topic), partitions, settings.retention_s)
+    session = log.open_session(settings.topic, settings.group)
+    logger.info("scoring", topic=settings.topic, partitions=partitions, model=bundle.name, group=settings.group)
+    return session
+
+
+def score_poll(
+    session: ScorerSession, scorer: Scorer, records: Sequence[Record], check: Callable[[Outcome], None] = lambda _: None
+) -> Outcome:
+    """Take one poll through the core and commit it; the scorer's state moves only after the commit.
+
+    ``check`` may refuse what is about to be committed.
+    """
     poll = scorer.read(records)
     outcome = scorer.score(poll, session.load_states(scorer.missing(poll)))
+    check(outcome)
     session.commit(scorer.commit_of(outcome))
     scorer.accept(outcome)
     return outcome
 
 
-def _loop(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, stop: threading.Event) -> Totals:
-    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait)
+def _loop(
+    session: ScorerSession,
+    bundle: Bundle,
+    settings: ScoreSettings,
+    stop: threading.Event,
+    totals: Totals,
+    outage: Outage,
+) -> None:
+    cap = BadRecordCap(settings.max_bad_records)
     reported, reported_s = 0, time.monotonic()
-    scorer: Scorer | None = None
+    scorer: Claimed | None = None
     while not stop.is_set():
         try:
             scorer = scorer or _resumed(session, bundle, settings)
             records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
+            scorer.follow(session)
             if records:
-                outcome = score_poll(session, scorer, records)
+                outcome = score_poll(session, scorer.scorer, records, cap.check)
                 totals.add(outcome)
                 _tell(outcome.alerts)
-            elif settings.until_end:
+            elif settings.until_end and _at_end(session):
                 break
             outage.over()
         except LogUnavailable as error:
@@ -182,21 +144,44 @@ def _loop(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, stop:
         elapsed_s = time.monotonic() - reported_s
         if elapsed_s >= REPORT_EVERY_S and totals.events > reported:
             rate = (totals.events - reported) / elapsed_s
-            totals.tell("progress", events_per_s=round(rate), keys_in_memory=len(scorer.arena))
+            totals.tell("progress", events_per_s=round(rate), keys_in_memory=len(scorer.scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
-    return totals
 
 
-def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings) -> Scorer:
+def _at_end(session: ScorerSession) -> bool:
+    lag = session.lag()
+    return bool(lag) and not any(lag.values())
+
+
+class Claimed:
+    """A scorer that remembers nothing of a partition which another one may have scored since."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self._claims: dict[int, int] = {}
+
+    def follow(self, session: ScorerSession) -> None:
+        """Forget partitions that went, and take up those that came, as committed."""
+        claims = dict(session.claims())
+        if claims == self._claims:
+            return
+        for partition, number in self._claims.items():
+            if claims.get(partition) != number:
+                self.scorer.forget(partition)
+        for partition, watermark_ms in session.watermarks().items():
+            if self._claims.get(partition) != claims.get(partition):
+                self.scorer.watermarks[partition] = watermark_ms
+        self._claims = claims
+
+
+def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings) -> Claimed:
     """Return a scorer that stands where the log does: at the start, and after the log was out of reach.
 
     It knows no key yet. A commit whose answer was lost may have been stored or not; so after an
     outage only what the log holds counts, and keys are loaded from it as after a restart.
     """
     session.rewind()
-    scorer = new_scorer(bundle, settings)
-    scorer.watermarks.update(session.watermarks())
-    return scorer
+    return Claimed(new_scorer(bundle, settings))
 
 
 def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:

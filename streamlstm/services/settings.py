@@ -42,7 +42,9 @@ class TrainSettings:
     history: tuple[Path, ...] = ()
     "Files to learn from: CSV, Parquet, JSON lines or WFDB (.hea). Give the option once per file."
     log: str | None = None
-    "Learn from a log instead of files: sqlite:///FILE."
+    "Learn from a log instead of files: sqlite:///FILE or kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "Topic to learn from, with --log."
     since: str | None = None
@@ -85,7 +87,9 @@ class ScoreSettings:
     model: Path = Path("model")
     "The bundle to score with."
     log: str | None = None
-    "Score a topic of this log without end: sqlite:///FILE. Without it, a file is scored once."
+    "Score a topic of this log without end: sqlite:///FILE or kafka://HOST:PORT. Without it, a file is scored once."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The input topic; scores go to TOPIC.scores, alerts to TOPIC.alerts, bad records to TOPIC.dead-letters."
     group: str = "streamlstm"
@@ -106,8 +110,12 @@ class ScoreSettings:
     "Keys kept in memory; the least recently seen rest in the log and come back when needed."
     poll_records: Annotated[Whole, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 5_000
     "Records taken at once, at most; each poll is one transaction."
+    max_bad_records: Positive = 10_000
+    "Stop when so many records in a row cannot be decoded: the schema or the producer is wrong, not a record."
     retention_s: Seconds | None = None
     "Remove scores, alerts and dead letters after this time; never unless given."
+    instance: str | None = None
+    "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
     until_end: bool = False
@@ -120,9 +128,11 @@ class AlertSettings:
     """Options of ``streamlstm alert``."""
 
     log: str
-    "The log with the alerts: sqlite:///FILE."
+    "The log with the alerts: sqlite:///FILE or kafka://HOST:PORT."
     webhook: str = field(repr=False)
     "Address to POST to. If it is a secret, as Slack's is, give it as STREAMLSTM_WEBHOOK or in the TOML file."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The input topic; alerts come from TOPIC.alerts, those given up go to TOPIC.alerts.dead-letters."
     group: str = "streamlstm"
@@ -151,6 +161,8 @@ class AlertSettings:
     "Do not send alerts that came into the log longer ago than this; all are sent unless given."
     retention_s: Seconds | None = None
     "Remove dead letters after this time; never unless given."
+    instance: str | None = None
+    "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
     until_end: bool = False
@@ -167,7 +179,9 @@ class ReplaySettings:
     stream: Path
     "The stream schema of the file."
     log: str
-    "The log to write to: sqlite:///FILE; it is made if it does not exist."
+    "The log to write to: sqlite:///FILE (it is made if it does not exist), or kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The topic to write to; made if it does not exist."
     partitions: Positive = 1
@@ -204,7 +218,9 @@ class InspectSettings:
     """Options of ``streamlstm inspect``."""
 
     log: str | None = None
-    "The log to look into, for a topic or a key: sqlite:///FILE."
+    "The log to look into, for a topic or a key: sqlite:///FILE or kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The input topic of a key."
     group: str = "streamlstm"

@@ -79,7 +79,7 @@ def _records(settings: TrainSettings, schema: StreamSchema) -> Iterator[list[Rec
         for path in settings.history:
             yield from read_records(path, schema)
         return
-    log = open_log(settings.log)
+    log = open_log(settings)
     try:
         yield from read_range(
             log,

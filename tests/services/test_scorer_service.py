@@ -74,6 +74,14 @@ class FaultySession:
         """As the port."""
         return self._call("poll", max_records, timeout_s)  # type: ignore[return-value]
 
+    def claims(self) -> Mapping[int, int]:
+        """As the port."""
+        return self._session.claims()
+
+    def lag(self) -> Mapping[int, int]:
+        """As the port."""
+        return self._session.lag()
+
     def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
         """As the port."""
         return self._call("load_states", keys)  # type: ignore[return-value]

@@ -13,7 +13,7 @@ from streamlstm.core.bundle import Alerting
 from streamlstm.errors import LogError, SettingsError
 from streamlstm.services import settings as settings_module
 from streamlstm.services.log_url import open_log
-from streamlstm.services.settings import ReplaySettings, ScoreSettings, TrainSettings
+from streamlstm.services.settings import InspectSettings, ReplaySettings, ScoreSettings, TrainSettings
 from streamlstm.services.stop import stop_on_signals
 from streamlstm.training.train import Options
 
@@ -64,39 +64,44 @@ def test_replay_settings_play_a_file_once_at_its_own_pace() -> None:
 # The log's URL
 
 
+def at(url: str) -> InspectSettings:
+    """Return settings with this log."""
+    return InspectSettings(log=url)
+
+
 @pytest.mark.parametrize(
     "url", ["", "sqlite:///", "sqlite://log.db", "log.db", "postgres://host/log", "SQLITE:///log.db"]
 )
 def test_log_url_of_an_unknown_kind_is_refused(url: str) -> None:
     """The message shows what was given and what is possible."""
     with pytest.raises(SettingsError, match=rf"--log {url}: unknown kind of log; give sqlite:///FILE"):
-        open_log(url)
+        open_log(at(url))
 
 
 def test_log_url_of_a_missing_file_is_refused_unless_it_may_be_made(tmp_path: Path) -> None:
     """Who reads needs a log that is there; who writes makes it."""
     url = f"sqlite:///{tmp_path}/log.db"
     with pytest.raises(SettingsError, match=r"there is no file .*log\.db; `streamlstm replay` makes one"):
-        open_log(url)
+        open_log(at(url))
     assert not (tmp_path / "log.db").exists()
-    open_log(url, must_exist=False).close()
-    open_log(url).close()
+    open_log(at(url), must_exist=False).close()
+    open_log(at(url)).close()
 
 
 def test_log_url_may_be_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three slashes and a relative path, or four and an absolute one."""
     monkeypatch.chdir(tmp_path)
-    open_log("sqlite:///log.db", must_exist=False).close()
+    open_log(at("sqlite:///log.db"), must_exist=False).close()
     assert (tmp_path / "log.db").is_file()
-    open_log(f"sqlite:///{tmp_path / 'log.db'}").close()
+    open_log(at(f"sqlite:///{tmp_path / 'log.db'}")).close()
 
 
 def test_log_url_of_a_directory_is_refused(tmp_path: Path) -> None:
     """A directory is no log, neither to read nor to write."""
     with pytest.raises(SettingsError, match="there is no file"):
-        open_log(f"sqlite:///{tmp_path}")
+        open_log(at(f"sqlite:///{tmp_path}"))
     with pytest.raises(LogError, match="unable to open"):
-        open_log(f"sqlite:///{tmp_path}", must_exist=False)
+        open_log(at(f"sqlite:///{tmp_path}"), must_exist=False)
 
 
 # Signals

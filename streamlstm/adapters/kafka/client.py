@@ -58,6 +58,10 @@ class Member(Protocol):
         """Continue a partition at an offset."""
         ...
 
+    def position(self, partition: int) -> int:
+        """Return the offset that comes next."""
+        ...
+
     def resume(self, partition: int) -> None:
         """Let polls return records of a partition."""
         ...

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamlstm.errors import SettingsError
+
+SCHEME = "kafka://"
 
 
 @dataclass(frozen=True)
@@ -19,3 +25,18 @@ class KafkaConfig:
     instance: str = "0"
     session_timeout_ms: int | None = None
     max_poll_interval_ms: int | None = None
+
+
+def config_of(url: str, path: Path | None, instance: str) -> KafkaConfig:
+    """Return the configuration of ``kafka://HOST:PORT,…`` and a TOML file with kafka-python's options."""
+    servers = tuple(server for server in url.removeprefix(SCHEME).rstrip("/").split(",") if server)
+    if not servers:
+        raise SettingsError(f"--log {url}: give at least one server, {SCHEME}HOST:PORT")
+    options = tomllib.loads(path.read_text()) if path else {}
+    return KafkaConfig(
+        servers,
+        options,
+        instance,
+        options.pop("session_timeout_ms", None),
+        options.pop("max_poll_interval_ms", None),
+    )

@@ -51,8 +51,8 @@ def _meaning(error: BaseException, what: str, topic: str) -> LogError:
         return Fenced(f"{text}. Another process runs as this --instance, or did so while this one was stopped")
     if isinstance(error, errors.OffsetOutOfRangeError):
         return OffsetExpired(
-            f"{what}: a position of topic {topic!r} was removed by retention while it was being read ({error}); records "
-            "are lost. Give the topic a longer retention, and continue under a new --group"
+            f"{what}: a position of topic {topic!r} was removed by retention while it was being read ({error}): "
+            "records are lost. Give the topic a longer retention, and continue under a new --group"
         )
     if isinstance(error, errors.AuthorizationError):
         return LogError(f"{text}. The user lacks a permission (ACL) on what is named here")

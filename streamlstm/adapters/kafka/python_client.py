@@ -140,6 +140,10 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Continue a partition at an offset."""
         self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
+    def position(self, partition: int) -> int:
+        """Return the offset that comes next."""
+        return int(self._consumer.position(TopicPartition(self._topic, partition), timeout_ms=5_000))
+
     def resume(self, partition: int) -> None:
         """Let polls return records of a partition."""
         self._consumer.resume(TopicPartition(self._topic, partition))

@@ -120,6 +120,11 @@ class KafkaSession:
         """Return the claimed partitions, each with the number of its claim."""
         return {partition: claim.number for partition, claim in self._claims.items()}
 
+    def lag(self) -> Mapping[int, int]:
+        """Return how many offsets of each claimed partition are still to be polled; marks of transactions count."""
+        ends = self._cluster.ends(self._names.topic, self._claims)
+        return {partition: end - self._member.position(partition) for partition, end in ends.items()}
+
     def load_states(self, keys: Iterable[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], bytes]:
         """Return the committed states of these keys, as far as they have one."""
         found = {}
@@ -199,8 +204,8 @@ class KafkaSession:
             count = self._cluster.partitions(topic)
             if count <= wanted[-1]:
                 raise LogError(
-                    f"topic {names.topic!r} has grown: its partition {wanted[-1]} has no counterpart in {topic!r}, which "
-                    f"has {count}. Keys move between partitions when a topic grows, and their states do not follow. "
+                    f"topic {names.topic!r} has grown: its partition {wanted[-1]} has no counterpart in {topic!r} with "
+                    f"its {count}. Keys move between partitions when a topic grows, and their states do not follow. "
                     "Make a new input topic, or let `streamlstm topics` grow the others too and start under a new --group"
                 )
 

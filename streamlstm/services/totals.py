@@ -1,0 +1,99 @@
+"""What a scorer did: counted, told, and judged where most of it went wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+
+from streamlstm.core.event import Rejection
+from streamlstm.core.scorer import Outcome
+from streamlstm.errors import BadRecords
+
+logger = structlog.get_logger()
+
+
+class DeadLetterWatch:
+    """Warns when most records become dead letters: once, until most are scored again."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, Rejection] = {}
+        self._warned = False
+
+    def add(self, outcome: Outcome) -> None:
+        """Take a committed poll in."""
+        self._events += len(outcome.poll.records)
+        for rejection in outcome.rejections:
+            self._reasons[rejection.reason] += 1
+            self._examples.setdefault(rejection.reason, rejection)
+
+    def tell(self) -> None:
+        """Judge what came in since this was last called."""
+        mostly = 2 * self._reasons.total() > self._events
+        if mostly and not self._warned:
+            ((reason, count),) = self._reasons.most_common(1)
+            record, _, detail = self._examples[reason]
+            logger.warning(
+                "most records become dead letters",
+                dead_letters=self._reasons.total(),
+                events=self._events,
+                mostly=f"{reason} {count}",
+                example=f"{record.topic} partition {record.partition} offset {record.offset}: {detail}",
+            )
+        self._warned = mostly
+        self._events, self._reasons, self._examples = 0, Counter(), {}
+
+
+@dataclass
+class Totals:
+    """What a scorer did since it started; ``reasons`` counts the dead letters by reason."""
+
+    events: int = 0
+    scored: int = 0
+    dead_letters: int = 0
+    opened: int = 0
+    resolved: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    _watch: DeadLetterWatch = field(default_factory=DeadLetterWatch, repr=False, compare=False)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a committed poll."""
+        self.events += len(outcome.poll.records)
+        self.scored += len(outcome.scores)
+        self.dead_letters += len(outcome.rejections)
+        self.opened += sum(alert.action == "opened" for alert in outcome.alerts)
+        self.resolved += sum(alert.action == "resolved" for alert in outcome.alerts)
+        self.reasons.update(rejection.reason for rejection in outcome.rejections)
+        self._watch.add(outcome)
+
+    def tell(self, line: str, **more: object) -> None:
+        """Log a line with the counts, and warn if most records since the last one became dead letters."""
+        counts = {name: count for name, count in vars(self).items() if isinstance(count, int)}
+        if self.reasons:
+            more["dead_letter_reasons"] = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
+        logger.info(line, **counts, **more)
+        self._watch.tell()
+
+
+class BadRecordCap:
+    """Stops a scorer before it commits the last of too many records in a row that cannot be decoded."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._in_a_row = 0
+
+    def check(self, outcome: Outcome) -> None:
+        """Count a poll that is not committed yet; a record that can be decoded starts the count anew."""
+        bad = outcome.poll.rejections
+        self._in_a_row = self._in_a_row + len(bad) if len(bad) == len(outcome.poll.records) else 0
+        if self._in_a_row >= self._most:
+            record, reason, detail = bad[0]
+            raise BadRecords(
+                f"{self._in_a_row} records in a row cannot be decoded; the first of this poll is topic {record.topic!r} "
+                f"partition {record.partition} offset {record.offset}: {reason}: {detail}. This poll is not committed. "
+                "Mend the producer, or score with the right schema and bundle; to make dead letters of all of them, "
+                "raise --max-bad-records"
+            )
