@@ -25,6 +25,7 @@ from streamlstm.services.settings import (
     InspectSettings,
     ReplaySettings,
     ScoreSettings,
+    TopicsSettings,
     TrainSettings,
     Whole,
 )
@@ -154,6 +155,21 @@ def alert(*, settings: AlertSettings) -> None:
     from streamlstm.services.alerter import deliver
 
     deliver(settings)
+
+
+@app.command
+def topics(*, settings: TopicsSettings) -> None:
+    """Make the topics of a stream on Kafka that are missing, and say what is wrong with those there.
+
+    Example: `streamlstm topics --log kafka://broker:9092 --topic events --partitions 12`
+
+    Look only: `streamlstm topics --log kafka://broker:9092 --dry-run`
+
+    Ends with status 1 if something is missing or wrong; run it before a deployment.
+    """
+    from streamlstm.services.topics import set_up_topics
+
+    set_up_topics(settings, Console())
 
 
 @app.command

@@ -11,6 +11,9 @@ def alerts_topic(topic: str) -> str:
     return f"{topic}.alerts"
 
 
+DEAD_LETTERS = ".dead-letters"
+
+
 def dead_letters_topic(topic: str) -> str:
     """Return the topic of records that could not be scored, as they were."""
-    return f"{topic}.dead-letters"
+    return topic + DEAD_LETTERS

@@ -229,3 +229,28 @@ class InspectSettings:
     "The bundle whose state layout to read a key's state with."
     records: Positive = 5
     "How many of the last records to show."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TopicsSettings:
+    """Options of ``streamlstm topics``."""
+
+    log: str
+    "The cluster: kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
+    topic: str = "events"
+    "The input topic."
+    group: str = "streamlstm"
+    "The group of scorers whose states to keep."
+    partitions: Positive | None = None
+    "Partitions of the input topic, if it is to be made; the others have as many as it."
+    replicas: Positive | None = None
+    "Copies of each partition; 3, or as many as there are brokers, unless given."
+    min_insync: Positive | None = None
+    "Copies that must have a record before it counts as written; one less than replicas unless given."
+    retention_s: Seconds | None = None
+    "Remove scores, alerts and dead letters after this time; never unless given."
+    dry_run: bool = False
+    "Change nothing, only say what is missing or wrong."

@@ -92,7 +92,7 @@ class BadRecordCap:
         if self._in_a_row >= self._most:
             record, reason, detail = bad[0]
             raise BadRecords(
-                f"{self._in_a_row} records in a row cannot be decoded; the first of this poll is topic {record.topic!r} "
+                f"{self._in_a_row} records in a row cannot be decoded; first of this poll: topic {record.topic!r} "
                 f"partition {record.partition} offset {record.offset}: {reason}: {detail}. This poll is not committed. "
                 "Mend the producer, or score with the right schema and bundle; to make dead letters of all of them, "
                 "raise --max-bad-records"

@@ -110,6 +110,11 @@ class Cluster:
         with translated(self._config, f"configure topic {topic!r}"):
             self.client.alter_configs([ConfigResource("TOPIC", topic, configs=dict(configs))])
 
+    def brokers(self) -> int:
+        """Return the number of brokers that are up."""
+        with translated(self._config, "describe the cluster"):
+            return len(self.client.describe_cluster()["brokers"])
+
     def exists(self, topic: str) -> bool:
         """Say whether there is such a topic, or one that this user may see."""
         try:

@@ -19,7 +19,10 @@ from streamlstm.adapters.kafka.python_client import (
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.kafka.session import KafkaSession, Names
 from streamlstm.core.log import NewRecord, Record, TopicInfo, check_offset
+from streamlstm.core.topic import DEAD_LETTERS
 from streamlstm.errors import LogError
+
+LETTER_BYTES = "2097152"  # of a dead letter: twice what an input record may have by default
 
 
 def group_id(topic: str, group: str) -> str:
@@ -53,7 +56,8 @@ class KafkaLog:
         check_name(topic, partitions)
         configs = {"retention.ms": str(-1 if retention_s is None else int(retention_s * 1000))}
         if not self.cluster.exists(topic):
-            self.cluster.create(topic, partitions, configs)
+            room = {"max.message.bytes": LETTER_BYTES} if topic.endswith(DEAD_LETTERS) else {}
+            self.cluster.create(topic, partitions, configs | room)
         count = self.cluster.partitions(topic)
         if count != partitions:
             raise LogError(f"topic {topic!r} has {count} partitions, not {partitions}; keys would move between them")

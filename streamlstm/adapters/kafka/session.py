@@ -205,8 +205,8 @@ class KafkaSession:
             if count <= wanted[-1]:
                 raise LogError(
                     f"topic {names.topic!r} has grown: its partition {wanted[-1]} has no counterpart in {topic!r} with "
-                    f"its {count}. Keys move between partitions when a topic grows, and their states do not follow. "
-                    "Make a new input topic, or let `streamlstm topics` grow the others too and start under a new --group"
+                    f"its {count}. Keys move between partitions as a topic grows, and their states do not follow. "
+                    "Make a new input topic; or grow the others too, and start under a new --group"
                 )
 
     def _check_reachable(self, heard: bool) -> None:
