@@ -7,10 +7,13 @@ READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
-.PHONY: demo test check bench real-data clean
+.PHONY: demo demo-kafka test check bench real-data clean
 
 demo: $(READY)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
 	$(VENV)/bin/streamlstm demo
+
+demo-kafka: $(READY)  ## the same on a Kafka broker: $KAFKA_BOOTSTRAP, one of $KAFKA_HOME, or one in Docker
+	$(VENV)/bin/python -m tests.with_kafka $(VENV)/bin/streamlstm demo --log kafka://BOOTSTRAP
 
 test: $(READY) check  ## style, types, then every test
 	$(VENV)/bin/python -m pytest

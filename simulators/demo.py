@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,9 +29,11 @@ from simulators.feeds import FEEDS, write_feed
 from simulators.judge import episodes_of, judge
 from streamlstm.adapters.alert_body import AlertBody
 from streamlstm.adapters.signature import HEADER, signature
-from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.log import EventLog
 from streamlstm.core.record import AlertRecord, decode_score
 from streamlstm.core.topic import scores_topic
+from streamlstm.services.log_url import SQLITE, open_log
+from streamlstm.services.settings import InspectSettings
 from streamlstm.services.wording import counted
 
 PATIENCE_S = 60.0  # for a service to finish what is written, after its feed has ended
@@ -107,29 +109,55 @@ class Receiver:
         self._server.server_close()
 
 
-def run(directory: Path, seed: int, console: Console, plans: Sequence[Plan] = PLANS) -> None:
-    """Run the demo in ``directory``; bundles made by an earlier run with this seed are used again."""
+@dataclass(frozen=True)
+class Stage:
+    """Where a demo plays: its files, its log, and what its topics' names begin with."""
+
+    directory: Path
+    log: str
+    prefix: str
+    console: Console
+
+    def topic(self, plan: Plan) -> str:
+        """Return the topic of a feed."""
+        return self.prefix + plan.feed
+
+    def open(self) -> EventLog:
+        """Open the log."""
+        return open_log(InspectSettings(log=self.log), must_exist=False)
+
+
+def run(directory: Path, seed: int, console: Console, log: str | None = None, plans: Sequence[Plan] = PLANS) -> None:
+    """Run the demo in ``directory``; bundles made by an earlier run with this seed are used again.
+
+    ``log``: where the feeds go; a new SQLite file in the directory unless given.
+    """
     started_s = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob("demo.db*"):
+        file.unlink()
+    prefix = f"demo-{time.strftime('%H%M%S')}-" if log else ""  # a broker keeps the topics of an earlier demo
+    stage = Stage(directory, log or f"{SQLITE}{directory}/demo.db", prefix, console)
     truth = {plan.feed: _simulate(plan, directory, seed, console) for plan in plans}
     for plan in plans:
         _train(plan, directory, seed, console)
     receiver = Receiver(console)
     try:
-        rates = _live(plans, directory, receiver, console)
+        scored = _live(plans, stage, receiver)
     finally:
         receiver.close()
     for plan in plans:
-        _verdict(plan, truth[plan.feed], receiver.alerts, rates[plan.feed], directory, console)
+        _verdict(plan, truth[plan.feed], receiver.alerts, scored[plan.feed], stage)
     console.print(
         f"\nThe demo took {time.monotonic() - started_s:.0f} s. Everything it made is in {directory}/. "
         "Look closer (after `. .venv/bin/activate`):"
     )
-    log, first = f"sqlite:///{directory}/demo.db", plans[0].feed
+    first, topic = plans[0], stage.topic(plans[0])
     for command in (
-        f"streamlstm inspect {first}.alerts --log {log}",
-        f"streamlstm inspect {plans[0].first_key} --topic {first} --log {log} --model {directory}/{first}.model",
-        f"streamlstm inspect {directory}/{first}.model    (and open report.html there in a browser)",
+        f"streamlstm inspect {topic}.alerts --log {stage.log}",
+        f"streamlstm inspect {first.first_key} --topic {topic} --log {stage.log} "
+        f"--model {directory}/{first.feed}.model",
+        f"streamlstm inspect {directory}/{first.feed}.model    (and open report.html there in a browser)",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
@@ -175,61 +203,64 @@ def _train(plan: Plan, directory: Path, seed: int, console: Console) -> None:
     made_for.write_text(str(seed))
 
 
-def _live(plans: Sequence[Plan], directory: Path, receiver: Receiver, console: Console) -> dict[str, float]:
-    """Replay, score and alert on all feeds at once; return the events scored per second of each."""
+@dataclass
+class Scored:
+    """What the scorer has written of one feed: the offsets that have a score, and how fast it went."""
+
+    offsets: set[int]
+    events: int
+    per_s: float = 0.0
+    records: int = 0
+    next_offset: int = 0
+
+    def take(self, log: EventLog, topic: str) -> None:
+        """Read on."""
+        for record in log.read(scores_topic(topic), 0, self.next_offset, 1_000_000):
+            self.offsets.add(decode_score(record.value).offset)
+            self.records += 1
+            self.next_offset = record.offset + 1
+
+
+def _live(plans: Sequence[Plan], stage: Stage, receiver: Receiver) -> dict[str, Scored]:
+    """Replay, score and alert on all feeds at once; return what was scored of each."""
+    console, directory = stage.console, stage.directory
     console.rule("[bold]Live")
     console.print(
         "Each line below is an alert that reached the receiver, a small web server of this demo. Times are the "
         "events' own; the two feeds run at different speeds. In brackets the alert's id: topic, partition, offset.",
         highlight=False,
     )
-    database = directory / "demo.db"
-    for file in directory.glob("demo.db*"):
-        file.unlink()
-    log, secret = f"sqlite:///{database}", directory / "webhook.secret"
+    secret = directory / "webhook.secret"
     secret.write_text(receiver.secret)
-    SqliteLog(database).close()
-    services, feeders, pause = [], [], threading.Event()
+    feeders, services, pause = list[subprocess.Popen[bytes]](), list[subprocess.Popen[bytes]](), threading.Event()
+    log = stage.open()
+    for plan in plans:
+        log.create_topic(stage.topic(plan), 1)
     with (directory / "services.log").open("w") as out:
         started_s = time.monotonic()
         for plan in plans:
             live, schema, model = (directory / f"{plan.feed}.{end}" for end in ("live.jsonl", "toml", "model"))
-            feeders.append(_start(["replay", live, "--stream", schema, "--log", log, "--topic", plan.feed,
-                                   "--speed", plan.speed], out, console))  # fmt: skip
-        _wait_for_topics(database, plans)
-        for plan in plans:
-            model = directory / f"{plan.feed}.model"
-            services.append(_start(["score", "--log", log, "--topic", plan.feed, "--model", model], out, console))
-            services.append(
-                _start(
-                    [
-                        "alert",
-                        "--log",
-                        log,
-                        "--topic",
-                        plan.feed,
-                        "--webhook",
-                        receiver.url,
-                        "--webhook-secret-file",
-                        secret,
-                    ],
-                    out,
-                    console,
-                )
-            )
+            at = ["--log", stage.log, "--topic", stage.topic(plan)]
+            feeders.append(_start(["replay", live, "--stream", schema, *at, "--speed", plan.speed], out, console))
+            services.append(_start(["score", *at, "--model", model], out, console))
+            hook = ["--webhook", receiver.url, "--webhook-secret-file", secret]
+            services.append(_start(["alert", *at, *hook], out, console))
         try:
             while any(feeder.poll() is None for feeder in feeders):
                 _check_alive(services, directory)
                 pause.wait(0.5)
-            _wait_until_scored(database, plans)
+            scored = {plan.feed: _wait_until_scored(log, plan, stage) for plan in plans}
             pause.wait(2.0)  # for the last alerts to be delivered
             seconds = time.monotonic() - started_s
         finally:
+            log.close()
             for process in (*feeders, *services):
                 process.terminate()
             for process in (*feeders, *services):
                 process.wait()
-    return {plan.feed: _end(database, plan.feed) / seconds for plan in plans}
+    for one in scored.values():
+        one.per_s = one.events / seconds
+    return scored
 
 
 def _check_alive(services: Sequence[subprocess.Popen[bytes]], directory: Path) -> None:
@@ -247,38 +278,17 @@ def _start(arguments: Sequence[object], out: IO[str], console: Console) -> subpr
     return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out)
 
 
-def _wait_for_topics(database: Path, plans: Sequence[Plan]) -> None:
-    wanted = {plan.feed for plan in plans}
-    _wait(lambda log: wanted <= {info.name for info in log.topics()}, database)
-
-
-def _wait_until_scored(database: Path, plans: Sequence[Plan]) -> None:
-    def done(log: SqliteLog) -> bool:
-        return all(
-            sum(log.topic(scores_topic(p.feed)).end_offsets) >= sum(log.topic(p.feed).end_offsets) for p in plans
-        )
-
-    _wait(done, database)
-
-
-def _wait(ready: Callable[[SqliteLog], bool], database: Path) -> None:
-    log, pause = SqliteLog(database), threading.Event()
+def _wait_until_scored(log: EventLog, plan: Plan, stage: Stage) -> Scored:
+    """Wait until every event of a feed has a score, and return them."""
+    topic, pause = stage.topic(plan), threading.Event()
+    scored = Scored(set(), sum(log.topic(topic).end_offsets))
     deadline_s = time.monotonic() + PATIENCE_S
-    try:
-        while not ready(log):
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"a service did not keep up; see {database.parent / 'services.log'}")
-            pause.wait(0.2)
-    finally:
-        log.close()
-
-
-def _end(database: Path, topic: str) -> int:
-    log = SqliteLog(database)
-    try:
-        return sum(log.topic(topic).end_offsets)
-    finally:
-        log.close()
+    while scored.records < scored.events:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"a service did not keep up; see {stage.directory / 'services.log'}")
+        pause.wait(0.2)
+        scored.take(log, topic)
+    return scored
 
 
 def _show(alert: AlertRecord, console: Console) -> None:
@@ -300,11 +310,10 @@ def _clock(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S")
 
 
-def _verdict(
-    plan: Plan, faults: Sequence[Fault], alerts: Sequence[AlertRecord], rate: float, directory: Path, console: Console
-) -> None:
+def _verdict(plan: Plan, faults: Sequence[Fault], alerts: Sequence[AlertRecord], scored: Scored, stage: Stage) -> None:
     """Print what was injected, found, missed and false."""
-    chosen = [alert for alert in alerts if alert.topic == plan.feed]
+    console = stage.console
+    chosen = [alert for alert in alerts if alert.topic == stage.topic(plan)]
     episodes = episodes_of(chosen, max((fault.end_ms for fault in faults), default=0))
     verdicts, false = judge(faults, episodes)
     hours = plan.keys * plan.live_s / 3600
@@ -320,18 +329,6 @@ def _verdict(
     console.print(
         f"{found} of {injected} found; {counted(false, 'false alarm')} in {hours:.2f} key-hours "
         f"({false / hours:.1f} an hour; asked for: {plan.false_alarms_per_hour:g}, which so short a run cannot tell). "
-        f"{_scored(plan, directory)}, {rate:,.0f} a second.",
+        f"{scored.events:,} events, {len(scored.offsets):,} scores, {scored.per_s:,.0f} a second.",
         highlight=False,
     )
-
-
-def _scored(plan: Plan, directory: Path) -> str:
-    """Count the score records, and say that every event has one."""
-    log = SqliteLog(directory / "demo.db")
-    try:
-        events = sum(log.topic(plan.feed).end_offsets)
-        records = log.read(scores_topic(plan.feed), 0, 0, events + 1)
-    finally:
-        log.close()
-    offsets = {decode_score(record.value).offset for record in records}
-    return f"{events:,} events, {len(offsets):,} scores"

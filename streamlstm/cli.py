@@ -169,7 +169,7 @@ def topics(*, settings: TopicsSettings) -> None:
     """
     from streamlstm.services.topics import set_up_topics
 
-    set_up_topics(settings, Console())
+    set_up_topics(settings, _Output())
 
 
 @app.command
@@ -240,10 +240,12 @@ def simulate(
 
 
 @app.command
-def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1) -> None:
+def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1, log: str | None = None) -> None:
     """See the whole product at work in two minutes: simulate, train, score live, deliver alerts, judge.
 
     Example: `streamlstm demo`
+
+    On a broker: `streamlstm demo --log kafka://localhost:9092`
 
     Parameters
     ----------
@@ -251,10 +253,12 @@ def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1) -> None:
         Where everything goes; bundles found there from an earlier run with this seed are used again.
     seed
         Seed of the feeds and of training.
+    log
+        Where the feeds go: kafka://HOST:PORT; a new SQLite file in the directory unless given.
     """
     from simulators.demo import run
 
-    run(directory, seed, _Output())
+    run(directory, seed, _Output(), log)
 
 
 @app.meta.default

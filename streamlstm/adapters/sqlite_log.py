@@ -134,6 +134,15 @@ class SqliteLog:
             for at, taken_ms, key, value, headers in rows
         ]
 
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """Return the first offset taken at or after this time; see the port."""
+        rows = self._query(
+            "SELECT offset FROM records WHERE topic_id = ? AND partition = ? AND timestamp_ms >= ?"
+            " ORDER BY offset LIMIT 1",
+            (self._topic_id(topic), partition, timestamp_ms),
+        )
+        return int(rows[0][0]) if rows else self.topic(topic).end_offsets[partition]
+
     def read_states(
         self, topic: str, group: str, keys: Iterable[tuple[int, bytes]]
     ) -> Mapping[tuple[int, bytes], bytes]:

@@ -133,6 +133,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """Return the first offset that the log took at or after this time; the end if there is none."""
+        ...
+
     def read_states(
         self, topic: str, group: str, keys: Iterable[tuple[int, bytes]]
     ) -> Mapping[tuple[int, bytes], bytes]:

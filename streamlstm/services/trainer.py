@@ -106,6 +106,8 @@ def read_range(
     info = log.topic(topic)
     for partition in range(info.partitions):
         offset = max(info.start_offsets[partition], first_offset or 0)
+        if since_ms is not None:
+            offset = max(offset, log.offset_at(topic, partition, since_ms))
         end = info.end_offsets[partition] if last_offset is None else min(info.end_offsets[partition], last_offset + 1)
         while offset < end:
             records = log.read(topic, partition, offset, min(READ_RECORDS, end - offset))

@@ -362,6 +362,17 @@ def test_read_of_an_offset_taken_by_retention_names_topic_partition_and_offset(e
     assert log.read(TOPIC, 1, 2, 1)[0].value == b"new"
 
 
+def test_offset_at_a_time_is_the_first_taken_since(engine: Engine) -> None:
+    """A range of time is found without reading what lies before it."""
+    log = log_with_topics(engine, 2)
+    fill(log, [3, 0])
+    taken_ms = everything(log, TOPIC)[0].timestamp_ms
+    assert log.offset_at(TOPIC, 0, 0) == 0
+    assert log.offset_at(TOPIC, 0, taken_ms) == 0
+    assert log.offset_at(TOPIC, 0, taken_ms + 10_000_000) == 3
+    assert log.offset_at(TOPIC, 1, 0) == 0
+
+
 def test_records_within_retention_are_kept(engine: Engine) -> None:
     """Retention takes what is older, and nothing else; without one, records stay for ever."""
     log = log_with_topics(engine, 1, RETENTION_S)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from simulators.demo import PLANS, _verdict
-from streamlstm.adapters.sqlite_log import SqliteLog
+from simulators.demo import PLANS, Scored, Stage, _verdict
 from tests import alerts
 
 
@@ -18,12 +17,8 @@ from tests import alerts
 )
 def test_verdict_counts_false_alarms(tmp_path: Path, false: int, told: str) -> None:
     """One alarm is not one alarms."""
-    plan = PLANS[0]
-    log = SqliteLog(tmp_path / "demo.db")
-    for topic in (plan.feed, f"{plan.feed}.scores"):
-        log.create_topic(topic, 1)
-    log.close()
+    plan, out = PLANS[0], io.StringIO()
+    stage = Stage(tmp_path, "", "", Console(file=out, width=300))
     received = [alerts.make_alert(offset=i, topic=plan.feed) for i in range(false)]
-    out = io.StringIO()
-    _verdict(plan, [], received, 100.0, tmp_path, Console(file=out, width=300))
+    _verdict(plan, [], received, Scored(set(), 0), stage)
     assert told in out.getvalue()

@@ -103,6 +103,11 @@ class KafkaLog:
                 break
         return found[:max_records]
 
+    def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        """Return the first offset taken at or after this time; see the port."""
+        found = self.cluster.offsets(topic, [partition], timestamp_ms, committed=True)[partition]
+        return found if found >= 0 else self.cluster.ends(topic, [partition])[partition]
+
     def read_states(
         self, topic: str, group: str, keys: Iterable[tuple[int, bytes]]
     ) -> Mapping[tuple[int, bytes], bytes]:

@@ -1,0 +1,79 @@
+"""A scorer that was away while others took its partitions: nothing of its late commit is kept."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.end_to_end import kafka_runs
+from tests.end_to_end.kafka_process import Fault
+from tests.end_to_end.kafka_runs import Fleet, Stream, assert_exactly_once
+
+
+@pytest.mark.parametrize("step", ["begin", "states"])
+def test_zombie_stopped_past_the_session_timeout_is_refused_and_comes_back(
+    stream: Stream, fleet: Fleet, step: str
+) -> None:
+    """Stopped in a poll it has not committed; another one scores the same records and more; then it wakes."""
+    records = kafka_runs.feed(60)
+    stream.append(records[:-20])
+    zombie = fleet.start("one", fault=Fault(step, 4, signal.SIGSTOP))
+    fleet.wait_until(lambda: zombie.stopped)
+    fleet.start("two")
+    fleet.wait_for(len(records) - 20)
+    zombie.send(signal.SIGCONT)
+    fleet.wait_until(lambda: "nothing of this poll is kept" in zombie.output or "CommitFailed" in zombie.output)
+    fleet.wait_until(lambda: bool(zombie.partitions))
+    stream.append(records[-20:])
+    fleet.wait_for(len(records))
+    fleet.stop_all()
+    assert_exactly_once(stream)
+
+
+def test_zombie_that_wakes_before_its_transaction_times_out_may_commit_it(stream: Stream, fleet: Fleet) -> None:
+    """Its positions are in the transaction: the new owner waits for them to be stable, and goes on after them."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    zombie = fleet.start("one", fault=Fault("offsets", 4, signal.SIGSTOP))
+    fleet.wait_until(lambda: zombie.stopped)
+    before = fleet.done
+    other = fleet.start("two")
+    fleet.wait_until(lambda: bool(other.partitions))
+    assert fleet.done == before
+    zombie.send(signal.SIGCONT)
+    fleet.wait_for(len(records))
+    fleet.stop_all()
+    assert_exactly_once(stream)
+
+
+def test_scorer_slower_than_the_poll_interval_is_refused_and_comes_back(stream: Stream, fleet: Fleet) -> None:
+    """Its generation turns into -1, with which a broker takes any commit: it must not be offered to it."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    gate = fleet.gate()
+    slow = fleet.start("one", fault=Fault("begin", 4, gate), config={"max_poll_interval_ms": 1_000})
+    fleet.wait_until(lambda: gate.reached)
+    fleet.start("two")
+    fleet.wait_for(len(records))
+    gate.open()
+    fleet.wait_until(lambda: "CommitFailed" in slow.output)
+    fleet.wait_until(lambda: bool(slow.partitions))
+    fleet.stop_all()
+    assert_exactly_once(stream)
+
+
+def test_second_process_of_an_instance_takes_the_first_ones_place(stream: Stream, fleet: Fleet) -> None:
+    """As a supervisor does that takes a stopped process for dead: the first one says so and ends."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    zombie = fleet.start("one", fault=Fault("states", 4, signal.SIGSTOP))
+    fleet.wait_until(lambda: zombie.stopped)
+    second = fleet.start("one")
+    assert fleet.wait_for(len(records)) < 30
+    zombie.send(signal.SIGCONT)
+    assert zombie.wait() == 1
+    assert "Another process runs as this --instance" in zombie.output
+    assert second.alive
+    fleet.stop_all()
+    assert_exactly_once(stream)
