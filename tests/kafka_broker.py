@@ -21,7 +21,7 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +41,7 @@ from kafka.admin import (
     ResourcePatternFilter,
     ResourceType,
 )
+from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 HOME = Path(__file__).parents[2] / "shared" / "kafka"
@@ -119,10 +120,11 @@ class Broker:
 
     bootstrap: str
     admin_bootstrap: str
+    start_s = START_S
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
-        _wait_for_metadata(self.admin_bootstrap, START_S)
+        """Start, and wait until it answers, ``start_s`` at the longest."""
+        _wait_for_metadata(self.admin_bootstrap, time.monotonic() + self.start_s)
 
     def close(self) -> None:
         """End it, and remove what it wrote."""
@@ -155,6 +157,8 @@ class Broker:
 
 class Given(Broker):
     """The broker at ``KAFKA_BOOTSTRAP``, used as it is."""
+
+    start_s = 10.0
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.bootstrap = self.admin_bootstrap = environ.get("KAFKA_BOOTSTRAP", "")
@@ -225,23 +229,26 @@ class Cluster(Broker):
         return ",".join(f"{HOST}:{self._ports[node][listener]}" for node in self.nodes)
 
     def start(self, node: int | None = None) -> None:
-        """Start a node, or all, where it does not run, and wait until it answers and leads or follows.
+        """Start a node, or all, where it does not run, and wait until it answers and has caught up.
 
         Raises:
-            BrokerFailed: It did not within :data:`START_S`; the message ends with the node's log.
+            BrokerFailed: It did not within ``start_s``; the message ends with the node's log.
         """
-        wanted = [n for n in (self.nodes if node is None else [node]) if not self._runs(n)]
-        deadline = time.monotonic() + START_S
-        formatting = {n: self._spawn(n, "kafka.tools.StorageTool", *self._format(n)) for n in wanted if self._is_new(n)}
+        deadline = time.monotonic() + self.start_s
+        nodes = set(self.nodes if node is None else [node])
+        dead = [n for n in nodes if n not in self._processes or self._processes[n].poll() is not None]
+        formatting = {n: self._format(n) for n in dead if not self._node_directory(n).exists()}
         for n, process in formatting.items():
-            if process.wait(START_S):
-                raise BrokerFailed(f"formatting node {n} failed:\n{self.log_tail(n)}")
-        for n in wanted:
+            if process.wait(self.start_s):
+                raise BrokerFailed(f"Kafka node {n} could not be formatted:\n{self.log_tail(n)}")
+        for n in dead:
             self._processes[n] = self._spawn(n, "kafka.Kafka", str(self._node_directory(n) / "server.properties"))
-        for n in wanted:
+        for n in dead:
             self._wait_for_ports(n, deadline)
-        for n in wanted:
-            self._wait_for_member(n, deadline)
+        try:
+            _wait_for_metadata(self.admin_bootstrap, deadline, nodes)
+        except BrokerFailed as failed:
+            raise BrokerFailed("\n".join([f"{failed}:", *map(self.log_tail, nodes)])) from failed
 
     def kill(self, node: int = 1) -> None:
         """End a node at once (SIGKILL)."""
@@ -301,18 +308,13 @@ class Cluster(Broker):
     def _node_directory(self, node: int) -> Path:
         return self.directory / f"node{node}"
 
-    def _runs(self, node: int) -> bool:
-        return node in self._processes and self._processes[node].poll() is None
-
-    def _is_new(self, node: int) -> bool:
-        return not self._node_directory(node).exists()
-
-    def _format(self, node: int) -> list[str]:
+    def _format(self, node: int) -> subprocess.Popen[bytes]:
         self._node_directory(node).mkdir()
         config = self._node_directory(node) / "server.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in self.settings_of(node).items()))
         identity = base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.directory)).bytes)
-        return ["format", "-t", identity.decode().rstrip("="), "-c", str(config), *self.format_options()]
+        options = ["-t", identity.decode().rstrip("="), "-c", str(config), *self.format_options()]
+        return self._spawn(node, "kafka.tools.StorageTool", "format", *options)
 
     def _spawn(self, node: int, *command: str) -> subprocess.Popen[bytes]:
         with (self._node_directory(node) / "server.log").open("ab") as log:
@@ -325,13 +327,6 @@ class Cluster(Broker):
                 state = "does not answer" if code is None else f"ended with {code}"
                 raise BrokerFailed(f"Kafka node {node} {state}:\n{self.log_tail(node)}")
             time.sleep(0.05)
-
-    def _wait_for_member(self, node: int, deadline: float) -> None:
-        port = list(self._ports[node].values())[-1]
-        try:
-            _wait_for_metadata(f"{HOST}:{port}", deadline - time.monotonic(), node)
-        except BrokerFailed as failed:
-            raise BrokerFailed(f"{failed}:\n{self.log_tail(node)}") from failed
 
 
 class SecureCluster(Cluster):
@@ -569,24 +564,33 @@ def _connects(port: int) -> bool:
     return False
 
 
-def _wait_for_metadata(bootstrap: str, timeout_s: float, node: int | None = None) -> None:
-    """Wait until the broker at an address answers, and lists ``node`` among the working ones."""
-    deadline = time.monotonic() + max(timeout_s, 1)
+def _wait_for_metadata(bootstrap: str, deadline: float, nodes: Set[int] = frozenset()) -> None:
+    """Wait until a broker answers, and until these nodes work and are in sync for all that they replicate.
+
+    For Kafka waits with every write for a follower that is about to be in sync: one killed at that moment
+    holds it up for half a minute.
+    """
+    timeout_s = max(deadline - time.monotonic(), 1)
     try:
-        with contextlib.closing(_admin(bootstrap, max(timeout_s, 1))) as admin:
-            _until(
-                lambda: any(
-                    node in (None, broker["broker_id"]) and not broker.get("is_fenced")
-                    for broker in admin.describe_cluster()["brokers"]
-                ),
-                deadline - time.monotonic(),
-            )
-    except Exception as error:
-        raise BrokerFailed(f"no Kafka broker answers at {bootstrap}: {error}") from error
+        with contextlib.closing(
+            KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=int(timeout_s * 1000))
+        ) as admin:
+            _until(lambda: _are_in_sync(admin, nodes), timeout_s)
+    except (KafkaError, TimeoutError) as error:
+        raise BrokerFailed(f"no Kafka broker is ready at {bootstrap}: {error}") from error
 
 
-def _admin(bootstrap: str, timeout_s: float) -> KafkaAdminClient:
-    return KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=int(timeout_s * 1000))
+def _are_in_sync(admin: KafkaAdminClient, nodes: Set[int]) -> bool:
+    try:
+        working = {broker["broker_id"] for broker in admin.describe_cluster()["brokers"] if not broker.get("is_fenced")}
+        partitions = [partition for topic in admin.describe_topics() for partition in topic["partitions"]]
+    except KafkaError:  # a node that does not run was asked
+        return False
+    return nodes <= working and all(
+        partition["leader_id"] >= 0 and nodes & set(partition["replica_nodes"]) <= set(partition["isr_nodes"])
+        for partition in partitions
+        if nodes & set(partition["replica_nodes"])
+    )
 
 
 def _acls_of(user: str) -> ACLFilter:

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of importlib, where kafka-python 3 reads its schemas
-    from tests.kafka_broker import Broker, Cluster, NoBroker, SecureCluster, find_broker
-
+from tests.kafka_broker import Broker, Cluster, NoBroker, SecureCluster, find_broker
 
 FIXTURES = {"kafka", "kafka_node", "kafka_nodes", "secure_kafka"}
 UNCLOSED = r"ignore:unclosed <(socket\.socket|ssl\.SSLSocket):ResourceWarning"
@@ -48,9 +45,10 @@ def found(own: Callable[[Path], Cluster] | None = None) -> Any:
     try:
         return find_broker(own)
     except NoBroker as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
+        line = str(missing)
+    if os.environ.get("CI") == "true":
+        pytest.fail(line, pytrace=False)
+    pytest.skip(line)
 
 
 @pytest.fixture(scope="session")

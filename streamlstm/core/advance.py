@@ -231,10 +231,10 @@ def _judge(
 ) -> None:
     """Turn the raw channels of event ``i`` into score, probability and action; then learn."""
     score = combine(results.surprises[i], results.raw[i], parameters.score)
-    probability = tail_probability(score, tail)
+    probability = tail_probability(score, tail, parameters.tail)
     results.score[i] = score
     results.probability[i] = probability
-    results.threshold[i] = score_at(parameters.tail.alarm_rate, tail)
+    results.threshold[i] = score_at(parameters.tail.alarm_rate, tail, parameters.tail)
     action = advance_episode(integers, episode, score, probability, parameters.episode)
     results.action[i] = action
     if integers[PHASE] == OPEN or action == RESOLVED:

@@ -28,7 +28,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 1
+VERSION = 2
 MAX_LAYERS = 64
 
 Arrays = dict[str, NDArray[Any]]
@@ -49,13 +49,14 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
-    ``tail_start`` and ``tail_scale``: the tail of the score that a new key begins with.
+    ``tail_start``, ``tail_scale`` and ``tail_shape``: the generalised Pareto tail of the score above its 95 % quantile.
     """
 
     period: int
     warmup_events: int
     tail_start: float
     tail_scale: float
+    tail_shape: float
 
 
 class Bundle(msgspec.Struct, frozen=True, dict=True):
@@ -94,13 +95,13 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
 
     def parameters(self, alerting: Alerting | None = None) -> Parameters:
         """Return what the numeric walk needs; ``alerting`` replaces the bundle's own."""
-        chosen = alerting or self.alerting
+        chosen, found = alerting or self.alerting, self.calibration
         expire_after_s = self.schema.expire_after_s
         return Parameters(
             feature=self.feature,
             model=self.model,
             score=self.score,
-            tail=tail_parameters(self.calibration.tail_start, self.calibration.tail_scale, chosen.alarm_rate),
+            tail=tail_parameters(found.tail_start, found.tail_scale, found.tail_shape, chosen.alarm_rate),
             episode=EpisodeParameters(
                 alarm_rate=np.float32(chosen.alarm_rate),
                 resolve_after_events=chosen.resolve_after_events,

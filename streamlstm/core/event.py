@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
@@ -22,6 +22,9 @@ EARLIEST_MS = 31_536_000_000  # 1971-01-01: seconds or microseconds read as mill
 LATEST_MS = 32_503_680_000_000  # 3000-01-01: above it, arithmetic on milliseconds has no meaning here
 
 _MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+
+
+Parse = Callable[[bytes], object]
 
 
 class Rejection(NamedTuple):
@@ -55,11 +58,16 @@ class EventBatch:
 
 
 class EventDecoder:
-    """Decodes JSON records of one stream. Built once per schema; keeps no state between calls."""
+    """Decodes records of one stream. Built once per schema; keeps no state between calls.
 
-    def __init__(self, schema: StreamSchema) -> None:
+    Records are JSON, unless ``parse`` makes plain objects of their bytes; it raises ``ValueError`` for bad ones.
+    """
+
+    def __init__(self, schema: StreamSchema, parse: Parse | None = None) -> None:
         self._schema = schema
-        self._decode = msgspec.json.Decoder(_event_type(schema)).decode
+        event = _event_type(schema)
+        json = msgspec.json.Decoder(event).decode
+        self._decode = json if parse is None else lambda value: msgspec.convert(parse(value), event)
 
     def decode(self, records: Sequence[Record]) -> tuple[EventBatch, list[Rejection]]:
         """Return the good events in order, and a rejection for every other record.
@@ -104,7 +112,7 @@ class EventDecoder:
             event = self._decode(record.value)
         except msgspec.ValidationError as error:
             raise _Bad("invalid", str(error)) from error
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise _Bad("malformed", str(error)) from error
         key, time, *values = msgspec.structs.astuple(event)
         timestamp_ms = self._timestamp_ms(time)

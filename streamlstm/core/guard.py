@@ -48,15 +48,15 @@ def learn_guarded(
         if integers[KEPT] == SAME:
             integers[KEPT] = NO_TAIL
         if probability > parameters.alarm_rate:
-            learn_tail(score, current, parameters)
+            learn_tail(score, current, parameters.learning_rate, parameters)
     else:
         integers[HELD_EVENTS] += 1
         if integers[HELD_EVENTS] <= episode.hold_events:
             return
         integers[KEPT] = max(integers[KEPT], LEARNED)
-        learn_tail(score, current, parameters)
+        learn_tail(score, current, parameters.adapting_rate, parameters)
     if integers[KEPT] >= LEARNED:
-        _go_back_if_calm(integers, current, kept, score, episode)
+        _go_back_if_calm(integers, current, kept, score, episode, parameters)
 
 
 @compiled
@@ -66,9 +66,10 @@ def _go_back_if_calm(
     kept: NDArray[np.float32],
     score: np.float32,
     episode: EpisodeParameters,
+    parameters: TailParameters,
 ) -> None:
     """Put the kept tail in force again when enough events in a row were calm by it."""
-    integers[KEPT] = integers[KEPT] + 1 if is_calm(tail_probability(score, kept), episode) else LEARNED
+    integers[KEPT] = integers[KEPT] + 1 if is_calm(tail_probability(score, kept, parameters), episode) else LEARNED
     if integers[KEPT] - LEARNED >= episode.resolve_after_events:
         current[:] = kept
         integers[KEPT] = NO_TAIL

@@ -41,7 +41,10 @@ class NewRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """What the log knows of a topic: per partition, the first offset kept and the next one."""
+    """What the log knows of a topic: per partition, the first offset kept and the next one.
+
+    ``retention_s`` is None for ever, NaN if this user may not know.
+    """
 
     name: str
     start_offsets: tuple[int, ...]

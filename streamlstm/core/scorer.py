@@ -23,7 +23,7 @@ from streamlstm.core.advance import (
 from streamlstm.core.alert import OPEN
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.commit import Commit, Output, StateRow
-from streamlstm.core.event import EventBatch, EventDecoder, Rejection
+from streamlstm.core.event import EventBatch, EventDecoder, Parse, Rejection
 from streamlstm.core.evidence import alert_records, score_records
 from streamlstm.core.feature import category_ids
 from streamlstm.core.log import Record
@@ -92,13 +92,14 @@ class Scorer:
         alerting: Alerting | None = None,
         max_keys: int = DEFAULT_MAX_KEYS,
         reset_foreign_states: bool = False,
+        parse: Parse | None = None,
     ) -> None:
         self.bundle = bundle
         self.parameters = bundle.parameters(alerting)
         self.arena = Arena(self.parameters.layout, max_keys)
         self.watermarks: dict[int, int] = {}
         self._vocabularies = [bundle.vocabularies[name] for name in bundle.schema.categorical]
-        self._decoder = EventDecoder(bundle.schema)
+        self._decoder = EventDecoder(bundle.schema, parse)
         self._scratch = new_scratch(self.parameters, bundle.architecture.input_width)
         self._reset_foreign_states = reset_foreign_states
         self._state_header = bytes([STATE_VERSION]) + bundle.name.encode()

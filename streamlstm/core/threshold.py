@@ -1,14 +1,18 @@
 """Score → threshold: how unusual is this score for this key, lately?
 
-A tail fitted once does not keep its promise on a living stream; a tail that follows it does. Above
-a moving 95 % quantile ``u`` of the score, p = .05 · exp(−(score − u)/ξ), with ``u`` and ``ξ`` updated
-event by event. Source: the recipe (measured against promised at 1e-3: median .57×, where the fixed
-tail raised 13–17× as many); quantile tracking as in Gibbs & Candès 2021.
+A tail fitted once does not keep its promise on a living stream; a tail that follows it does. It begins at a
+moving quantile ``u`` of the score, the one that ten times as many events exceed as may be flagged, and is a
+generalised Pareto distribution above it: p = level · (1 + shape · (score − u)/scale)^(−1/shape) (Pickands 1975).
+``u`` and ``scale`` are updated event by event, quantile tracking as in Gibbs & Candès 2021; ``shape`` is
+calibrated and stays.
+
+Why there: what is above the quantile tells of what is rarer, and the shorter the way, the less the shape of
+the tail matters. From a 95 % quantile the way is a factor of 3,000 for a promise of one event in 60,000, from here
+always ten. Flagged events are not learned from, so both estimates are those of a tail cut off at the alarm rate.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,74 +22,96 @@ from streamlstm.core.arithmetic import exp32, log32
 from streamlstm.core.compiled import compiled
 from streamlstm.core.state import TAIL_SCALE, TAIL_START
 
-TAIL_PROBABILITY = 0.05  # the share of events above the moving quantile; recipe
-FASTEST_LEARNING = 0.02  # recipe: .01–.03, measured at an alarm rate of 1e-3
-MEMORY_ALARMS = 1.0  # the tail remembers about as many events as this many alarms are promised in
-LARGEST_EXCESS = 2.0  # an excess counts as at most 2 scales when learning; more lets missed faults teach (recipe: 4)
+TAIL_PROBABILITY = 0.05  # the share of held-out scores the calibrated tail is fitted on, and the largest level; recipe
+TAIL_FACTOR = 10.0  # the tail begins where this many times the alarm rate exceeds; 20 forgave more, and missed more
+LEARNING_RATE = 0.02  # of what an event says; so the tail remembers 50 exceedances, the events of five alarms
+SMALLEST_SHAPE = 0.15  # exponential tails whose scale varies by 40 % are, taken together, one of this shape
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
 _F = np.float32
 
 
 class TailParameters(NamedTuple):
-    """``start`` and ``scale``: the calibrated tail a new key begins with. ``alarm_rate``: the share
-    of events that may be flagged. ``mean_excess``: what an excess averages among learned events.
-    ``learning_rate``: how far one event moves the tail."""
+    """``start`` and ``scale``: the tail a new key begins with. ``shape``: of every tail. ``alarm_rate``: the share
+    of events that may be flagged. ``level``: the share that lie in the tail.
+
+    Of those events that are learned, ``learned_share`` lie in the tail, ``mean_excess`` scales above its start;
+    an excess counts as at most ``largest_excess`` scales, which is where an alert opens. ``learning_rate``: how far
+    one event moves the tail; ``adapting_rate``: one of an episode that is taken for the new normal."""
 
     start: np.float32
     scale: np.float32
+    shape: np.float32
     alarm_rate: np.float32
+    level: np.float32
+    learned_share: np.float32
     mean_excess: np.float32
+    largest_excess: np.float32
     learning_rate: np.float32
+    adapting_rate: np.float32
 
 
-def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParameters:
-    """Return the parameters for an alarm rate in (0, .05).
+def tail_parameters(start: float, scale: float, shape: float, alarm_rate: float) -> TailParameters:
+    """Return the parameters for an alarm rate in (0, .05), from the tail calibrated above the 95 % quantile.
 
-    Flagged events are not learned from, so the learned excesses are a truncated exponential:
-    below k = log(.05/rate) scales, each counted as at most LARGEST_EXCESS. Their mean is less than one scale by a
-    known factor, and the update divides by it; else the tail would creep inwards.
+    That tail, with its own shape, says where a new key's begins. From there it is never taken for lighter than
+    ``SMALLEST_SHAPE``.
 
-    The quantile moves one scale in 1/(.05 · learning rate) events. That memory is tied to the promise:
-    about the events in which one alarm is due. A feed of 60 events a second asked for an alarm an hour
-    then remembers an hour; with a fixed rate it would learn a fault that grows over a minute.
+    An episode that outlasts the guard is learned more slowly than exceedances now and then: as fast as an alarm is
+    due, so that a feed of 60 events a second asked for an alarm an hour does not forget within seconds what was normal.
     """
     if not 0 < alarm_rate < TAIL_PROBABILITY:
         raise ValueError(f"the alarm rate must lie between 0 and {TAIL_PROBABILITY}, not {alarm_rate}")
-    k, cap = math.log(TAIL_PROBABILITY / alarm_rate), LARGEST_EXCESS
-    mean = 1 - math.exp(-k) * (1 + k) if k <= cap else 1 - math.exp(-cap) - cap * math.exp(-k)
-    learning_rate = min(FASTEST_LEARNING, alarm_rate / (TAIL_PROBABILITY * MEMORY_ALARMS))
-    return TailParameters(_F(start), _F(scale), _F(alarm_rate), _F(mean / (1 - math.exp(-k))), _F(learning_rate))
+    level = min(TAIL_PROBABILITY, TAIL_FACTOR * alarm_rate)
+    deeper = (TAIL_PROBABILITY / level) ** shape
+    start += scale * ((deeper - 1) / shape if shape > 0 else np.log(TAIL_PROBABILITY / level))
+    heavy, flagged = max(shape, SMALLEST_SHAPE), alarm_rate / level
+    largest = (flagged**-heavy - 1) / heavy
+    mean = (1 - flagged * (1 + heavy * largest)) / (1 - heavy)  # of min(excess, largest)
+    return TailParameters(
+        start=_F(start),
+        scale=_F(scale * deeper),
+        shape=_F(heavy),
+        alarm_rate=_F(alarm_rate),
+        level=_F(level),
+        learned_share=_F((level - alarm_rate) / (1 - alarm_rate)),
+        mean_excess=_F((mean - flagged * largest) / (1 - flagged)),
+        largest_excess=_F(largest),
+        learning_rate=_F(LEARNING_RATE),
+        adapting_rate=_F(min(LEARNING_RATE, alarm_rate / TAIL_PROBABILITY)),
+    )
 
 
 @compiled
-def tail_probability(score: np.float32, tail: NDArray[np.float32]) -> np.float32:
+def tail_probability(score: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> np.float32:
     """Return the probability of a score as high as this, for this key lately.
 
-    **Trap**: below the moving quantile this is .05^(score/u): in the right order, and 1 at 0, but no
+    **Trap**: below the start of the tail this is level^(score/start): in the right order, and 1 at 0, but no
     measured probability.
     """
-    start, scale = tail[TAIL_START], tail[TAIL_SCALE]
+    start, shape = tail[TAIL_START], parameters.shape
     if score > start:
-        return _F(_F(TAIL_PROBABILITY) * exp32((start - score) / scale))
-    return _F(exp32(log32(_F(TAIL_PROBABILITY)) * max(score, _F(0.0)) / start))
+        stretched = _F(1.0) + shape * (score - start) / tail[TAIL_SCALE]
+        return _F(parameters.level * exp32(-log32(stretched) / shape))
+    return _F(exp32(log32(parameters.level) * max(score, _F(0.0)) / start))
 
 
 @compiled
-def score_at(probability: np.float32, tail: NDArray[np.float32]) -> np.float32:
-    """Return the score whose tail probability is this one (below .05)."""
-    return _F(tail[TAIL_START] + tail[TAIL_SCALE] * log32(_F(TAIL_PROBABILITY) / probability))
+def score_at(probability: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> np.float32:
+    """Return the score whose tail probability is this one (at most the tail's level)."""
+    shape = parameters.shape
+    excess = (exp32(shape * log32(parameters.level / probability)) - _F(1.0)) / shape
+    return _F(tail[TAIL_START] + tail[TAIL_SCALE] * excess)
 
 
 @compiled
-def learn_tail(score: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> None:
-    """Move the tail towards a score that is taken as normal, in place."""
-    rate = parameters.learning_rate
+def learn_tail(score: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
+    """Move the tail towards a score that is taken as normal, in place, at the rate given."""
     above = score > tail[TAIL_START]
     excess = (score - tail[TAIL_START]) / tail[TAIL_SCALE]
-    step = _F(1.0 - TAIL_PROBABILITY) if above else _F(-TAIL_PROBABILITY)
+    step = (_F(1.0) if above else _F(0.0)) - parameters.learned_share
     tail[TAIL_START] = max(tail[TAIL_START] + rate * tail[TAIL_SCALE] * step, _F(1e-3))
     if above:
-        learned = min(excess, _F(LARGEST_EXCESS)) / parameters.mean_excess
-        scale = tail[TAIL_SCALE] * (_F(1.0) + _F(2.0) * rate * (learned - _F(1.0)))
+        learned = min(excess, parameters.largest_excess) / parameters.mean_excess
+        scale = tail[TAIL_SCALE] * (_F(1.0) + rate * (learned - _F(1.0)))
         tail[TAIL_SCALE] = max(scale, _F(SMALLEST_SHARE) * parameters.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -101,6 +102,8 @@ def _fact(name: str, value: Any) -> tuple[str, str]:
 def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> None:
     info = log.topic(topic)
     retention = "for ever" if info.retention_s is None else f"{info.retention_s:g} s"
+    if info.retention_s is not None and math.isnan(info.retention_s):
+        retention = "for a time that this user may not see (ACL DescribeConfigs)"
     table = Table(
         title=f"Topic {topic}: {counted(info.partitions, 'partition')}, kept {retention}", title_justify="left"
     )

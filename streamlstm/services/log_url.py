@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -39,10 +40,11 @@ def open_log(
         from streamlstm.adapters.kafka.log import KafkaLog  # the client takes half a second to import
 
         return KafkaLog(config_of(url, settings.log_config, instance), stuck_after_s=stuck_after_s)
+    shown = re.sub("//.*@", "//…@", url)  # there may be a password in it
     if settings.log_config is not None:
-        raise SettingsError(f"--log-config {settings.log_config} is for {SCHEME}HOST:PORT, not for --log {url}")
+        raise SettingsError(f"--log-config {settings.log_config} is for {SCHEME}HOST:PORT, not for --log {shown}")
     if not url.startswith(SQLITE) or url == SQLITE:
-        raise SettingsError(f"--log {url}: unknown kind of log; give sqlite:///FILE or {SCHEME}HOST:PORT")
+        raise SettingsError(f"--log {shown}: unknown kind of log; give sqlite:///FILE or {SCHEME}HOST:PORT")
     path = Path(url.removeprefix(SQLITE))
     if must_exist and not path.is_file():
         raise SettingsError(f"--log {url}: there is no file {path}; `streamlstm replay` makes one")

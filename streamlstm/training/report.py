@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from streamlstm.core.evidence import in_units
-from streamlstm.core.threshold import TAIL_PROBABILITY
+from streamlstm.core.threshold import score_at
 from streamlstm.training.fit import Curve
 from streamlstm.training.train import Trained
 
@@ -175,9 +175,9 @@ def _around(values: NDArray[np.float64]) -> list[float]:
 
 
 def _score_figure(trained: Trained) -> go.Figure:
-    calibration, alerting = trained.bundle.calibration, trained.bundle.alerting
+    tail = trained.bundle.parameters().tail
     scores = trained.calibrated.results.score[trained.calibrated.held_out]
-    threshold = calibration.tail_start + calibration.tail_scale * np.log(TAIL_PROBABILITY / alerting.alarm_rate)
+    threshold = float(score_at(tail.alarm_rate, np.array([tail.start, tail.scale], np.float32), tail))
     figure = go.Figure(layout={"xaxis_title": "score (decades)", "yaxis_title": "events", "yaxis_type": "log"})
     figure.add_histogram(x=scores[np.isfinite(scores)], nbinsx=80, marker_color=_BLUE, name="held out")
     figure.add_vline(x=threshold, line={"color": _RED, "dash": "dash"}, annotation_text="threshold of a new key")

@@ -133,6 +133,7 @@ def train(
             warmup_events=warmup_events,
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
+            tail_shape=calibrated.tail_shape,
         ),
         alerting=_alerting(period, scaling.parameters.typical_gap_ms, options.alarm_rate),
         report={},

@@ -58,11 +58,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens after ``step`` of the ``commit``-th commit (from 1): a signal to itself, or a wait at a gate."""
+    """What happens after ``step`` of the ``commit``-th commit (from 1): a signal to itself, or a wait at a gate.
+
+    ``delay_s`` before that, what was sent reaches the broker.
+    """
 
     step: str
     commit: int
     what: int | Gate
+    delay_s: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class _Steps:
         self._commits += step == "begin"
         if self._fault is None or (step, self._commits) != (self._fault.step, self._fault.commit):
             return
+        time.sleep(self._fault.delay_s)
         if isinstance(self._fault.what, Gate):
             self._fault.what.wait()
         else:

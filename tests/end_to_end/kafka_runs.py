@@ -196,6 +196,14 @@ class Stream:
             follower.poll_to_end(self.broker.bootstrap)
             return follower.records
 
+    def hidden(self, topic: str) -> int:
+        """Return how many offsets of a topic belong to transactions that are still open, or lie behind one."""
+        partitions = range(self.partitions)
+        with closing(self.log()) as log:
+            there = log.cluster.ends(topic, partitions, committed=False)
+            seen = log.cluster.ends(topic, partitions, committed=True)
+        return sum(there.values()) - sum(seen.values())
+
     def committed(self) -> dict[int, tuple[int, str]]:
         """Return the group's positions with their notes."""
         with closing(self.broker.admin()) as admin:

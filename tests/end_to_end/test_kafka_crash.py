@@ -66,6 +66,7 @@ def test_kill_at_a_step_of_the_commit_loses_and_doubles_nothing(stream: Stream, 
     stream.append(records)
     assert fleet.start(fault=Fault(step, 9, signal.SIGKILL), until_end=True).wait() == -signal.SIGKILL
     assert 0 < fleet.done < len(records)
+    assert bool(stream.hidden(stream.outputs[0])) == (step not in ("begin", "end")), "what was sent is at the broker"
     assert fleet.start(until_end=True, poll_records=70).wait() == 0
     assert_exactly_once(stream)
 
@@ -103,6 +104,7 @@ def test_transaction_of_a_dead_process_is_waited_for_by_another_instance(
     records = kafka_runs.feed(60)
     stream.append(records)
     assert fleet.start("one", fault=Fault(step, 4, signal.SIGKILL)).wait() == -signal.SIGKILL
+    assert stream.hidden(stream.changelog)
     before = fleet.done
     fleet.start("two")
     waited_s = fleet.wait_for(before + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kafka.errors import TopicAlreadyExistsError
 from kafka.protocol.consumer import IsolationLevel
 
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.faults import translated
+from streamlstm.adapters.kafka.faults import Access, Denied, denied, translated
 from streamlstm.adapters.kafka.python_client import admin
 from streamlstm.core.log import TopicInfo
 from streamlstm.errors import LogError, TopicMissing
@@ -60,7 +61,7 @@ class Cluster:
         if not places:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        with translated(self._config, f"read the offsets of topic {topic!r}"):
+        with translated(self._config, f"read the offsets of topic {topic!r}", Access(topic, "Describe")):
             found = self.client.list_partition_offsets(places, isolation_level=level, timeout_ms=WAIT_MS)
         return {place.partition: found[place].offset for place in places}
 
@@ -76,13 +77,19 @@ class Cluster:
         """Return what the port wants to know of a topic."""
         partitions = range(self.partitions(topic))
         starts, ends = self.starts(topic, partitions), self.ends(topic, partitions)
-        retention_ms = int(self.configs(topic).get("retention.ms", -1))
         return TopicInfo(
             topic,
             tuple(starts[p] for p in partitions),
             tuple(ends[p] for p in partitions),
-            None if retention_ms < 0 else retention_ms / 1000,
+            self._retention_s(topic),
         )
+
+    def _retention_s(self, topic: str) -> float | None:
+        try:
+            retention_ms = int(self.configs(topic).get("retention.ms", -1))
+        except Denied:  # it is only for showing
+            return math.nan
+        return None if retention_ms < 0 else retention_ms / 1000
 
     def settings(self, topic: str) -> TopicSettings:
         """Return how a topic is set up."""
@@ -91,7 +98,7 @@ class Cluster:
 
     def configs(self, topic: str) -> dict[str, str]:
         """Return a topic's whole configuration."""
-        with translated(self._config, f"read the configuration of topic {topic!r}"):
+        with translated(self._config, f"read the configuration of topic {topic!r}", Access(topic, "DescribeConfigs")):
             found = self.client.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")
         return {name: str(entry["value"]) for name, entry in found["topic"][topic].items()}
 
@@ -99,7 +106,7 @@ class Cluster:
         """Make a topic and wait until it can be used; one made by somebody else meanwhile is fine."""
         check_name(topic, partitions)
         wanted = {topic: {"num_partitions": partitions, "replication_factor": replicas, "configs": dict(configs)}}
-        with translated(self._config, f"create topic {topic!r}"):
+        with translated(self._config, f"create topic {topic!r}", Access(topic, "Create")):
             try:
                 self.client.create_topics(wanted, timeout_ms=WAIT_MS, wait_for_metadata=True)
             except TopicAlreadyExistsError:
@@ -107,7 +114,7 @@ class Cluster:
 
     def configure(self, topic: str, configs: Mapping[str, str]) -> None:
         """Change a topic's configuration."""
-        with translated(self._config, f"configure topic {topic!r}"):
+        with translated(self._config, f"configure topic {topic!r}", Access(topic, "AlterConfigs")):
             self.client.alter_configs([ConfigResource("TOPIC", topic, configs=dict(configs))])
 
     def brokers(self) -> int:
@@ -116,7 +123,7 @@ class Cluster:
             return len(self.client.describe_cluster()["brokers"])
 
     def exists(self, topic: str) -> bool:
-        """Say whether there is such a topic, or one that this user may see."""
+        """Say whether there is such a topic; raises :class:`Denied` if this user may not know."""
         try:
             self._described(topic)
         except TopicMissing:
@@ -129,16 +136,16 @@ class Cluster:
             self._client.close()
 
     def _described(self, topic: str) -> dict[str, Any]:
-        with translated(self._config, f"look up topic {topic!r}"):
+        with translated(self._config, f"look up topic {topic!r}", Access(topic, "Describe")):
             found = self.client.describe_topics([topic]) if topic else []
         for described in found:
             if described["name"] == topic and not described["error_code"]:
                 return described  # type: ignore[no-any-return]
             if described["error_code"] == 29:  # Kafka's TOPIC_AUTHORIZATION_FAILED
-                raise LogError(f"topic {topic!r}: this user may not see it (ACL: Describe)")
+                raise denied(self._config, "Describe", f"topic {topic!r}")
         names = self.names()
         known = f"there are {', '.join(names)}" if names else "there are no topics yet, or none this user may see"
-        raise TopicMissing(f"kafka://{','.join(self._config.servers)} has no topic {topic!r}; {known}")
+        raise TopicMissing(f"{self._config.url} has no topic {topic!r}; {known}")
 
 
 def check_name(topic: str, partitions: int) -> None:

@@ -3,13 +3,15 @@
 Found in its source and on a real broker:
 
 - it hides why it cannot connect: the caller gets ``KafkaTimeoutError: Unable to bootstrap``, the reason goes to a log;
+- it throws away what it received if the end of the connection follows at once: a refused log-in looks like a crash;
 - it knocks at a door where the password was refused, or the certificate cannot be trusted, until the time is up;
 - the first server of the URL that swallows packets uses up the time for all of them;
 - a TLS handshake that is never answered is waited for without end, and the constructor with it;
 - a constructor that fails leaves its thread and sockets behind.
 
-A client is given this through kafka-python's option ``kafka_client``, which is public; the classes below are not
-documented as such, but no name here begins with an underscore.
+A client is given this through kafka-python's option ``kafka_client``, which is public. The classes below are not
+documented; the two names that begin with an underscore are all in :meth:`Connections._build_transport`, without
+which only the second point comes back.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from streamlstm.adapters.kafka.failures import Failures
+from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.refusal import is_refusal, reason_of
 
 BOOTSTRAP_TRIES = 3  # connections that find room, one after the other, in the time for the first contact
@@ -32,21 +34,22 @@ class Refused(errors.KafkaError):  # type: ignore[misc]
     """Every server of the URL refused us, or we them; the failures noted say why."""
 
 
-def new_client(failures: Failures, **configs: Any) -> KafkaNetClient:
+def new_client(config: KafkaConfig, **options: Any) -> KafkaNetClient:
     """Return a network client that notes why connections fail; for kafka-python's option ``kafka_client``."""
-    network = NetworkSelector(**configs)
-    return KafkaNetClient(network, Connections(network, failures, **configs))
+    network = NetworkSelector(**options)
+    return KafkaNetClient(network, Connections(network, config, **options))
 
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]
     """The connections of one client."""
 
-    def __init__(self, network: NetworkSelector, failures: Failures, **configs: Any) -> None:
-        super().__init__(network, **configs)
-        self._network, self._failures = network, failures
+    def __init__(self, network: NetworkSelector, config: KafkaConfig, **options: Any) -> None:
+        super().__init__(network, **options)
+        self._network, self._config = network, config
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._refused: dict[str, BaseException] = {}
-        self._first_contact_ms: float | None = None  # while waiting for it
+        self._refused: set[Any] = set()
+        self._first_contact_ms: float | None = None  # while it lasts
+        self._let_in: set[str] = set()  # in the first contact
 
     def bootstrap(self, timeout_ms: float | None = None, refresh: bool = True) -> None:
         """Make the first contact; what this client holds is given back if that fails."""
@@ -59,14 +62,16 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             raise
         finally:
             self._first_contact_ms = None
+        for server in self._let_in:
+            self._config.failures.reached(server)
 
     def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> Any:
         """Return a connection, which is closed if it does not come about in time."""
         if self._first_contact_ms is not None:
             if all(broker.node_id in self._refused for broker in self.cluster.bootstrap_brokers()):
                 raise Refused
-            shared_ms = self._first_contact_ms / BOOTSTRAP_TRIES
-            timeout_ms = shared_ms if timeout_ms is None else min(timeout_ms, shared_ms)
+            share_ms = self._first_contact_ms / BOOTSTRAP_TRIES
+            timeout_ms = share_ms if timeout_ms is None else min(timeout_ms, share_ms)
         connection = super().get_connection(node_id, timeout_ms, **options)
         if connection not in self._seen:
             self._seen.add(connection)
@@ -74,7 +79,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         return connection
 
     def _watch(self, connection: Any, timeout_ms: float) -> None:
-        node_id = connection.node_id
+        """End a connection that does not come about, and note how it goes."""
+        node_id, failures = connection.node_id, self._config.failures
         broker = self.cluster.broker_metadata(node_id)
         server = f"[{broker.host}]:{broker.port}" if ":" in broker.host else f"{broker.host}:{broker.port}"
 
@@ -83,16 +89,34 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             if connection.initializing:
                 connection.close(errors.KafkaConnectionError(f"no answer within {timeout_ms / 1000:.0f} s"))
 
-        def failed(error: BaseException | None) -> None:
-            if error is not None and not self.closed:
-                self._failures.note(server, error, reason_of(error))
-                if is_refusal(error):
-                    self._refused[node_id] = error
-
         def connected(_: object) -> None:
-            self._failures.reached(server)
+            if self._first_contact_ms is None:
+                failures.reached(server)
+            else:
+                self._let_in.add(server)
+
+        def failed(error: BaseException | None) -> None:
+            if error is None or self.closed:
+                return
+            refused = is_refusal(error)
+            if refused:
+                self._refused.add(node_id)
+            failures.note(server, reason_of(error, self._config, server in self._let_in), refused=refused)
 
         limit = self._network.call_soon(end_in_time)
         connection.init_future.add_callback(connected)
         connection.init_future.add_both(lambda _: self._network.cancel(limit))
         connection.close_future.add_errback(failed)
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        """Let a connection hand on what it received before it tells of its end: the next read finds that too."""
+        transport = await super()._build_transport(node, timeout_at)
+        receive = getattr(transport, "_sock_recv", None)
+        if receive is not None:
+
+            def received() -> tuple[bytes, BaseException | None]:
+                data, error = receive()
+                return data, None if data else error
+
+            transport._sock_recv = received
+        return transport

@@ -15,11 +15,14 @@ logger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Failure:
-    """A connection that failed; ``first`` if that broker never let us in before."""
+    """A connection that failed. ``final`` if trying again cannot help: refused, by a broker that never let us in.
+
+    One that did may change its mind back: a token is renewed, a server of passwords comes up again.
+    """
 
     server: str
-    error: BaseException
-    first: bool
+    reason: str
+    final: bool
     at_s: float
 
 
@@ -32,10 +35,10 @@ class Failures:
     _last: dict[str, Failure] = field(default_factory=dict)
     _told_s: dict[str, float] = field(default_factory=dict)
 
-    def note(self, server: str, error: BaseException, reason: str) -> None:
+    def note(self, server: str, reason: str, *, refused: bool) -> None:
         """Note that a connection failed, or was lost; ``reason`` is for the operator."""
         first, now_s = server not in self._reached, self.clock()
-        self._last[server] = Failure(server, error, first, now_s)
+        self._last[server] = Failure(server, reason, refused and first, now_s)
         if not first and now_s - self._told_s.get(server, -TELL_EVERY_S) >= TELL_EVERY_S:
             self._told_s[server] = now_s
             logger.warning("no connection", broker=server, reason=reason)
@@ -46,6 +49,6 @@ class Failures:
         self._last.pop(server, None)
 
     def since(self, start_s: float) -> list[Failure]:
-        """Return the failures since a moment of the clock, those of brokers that never let us in first."""
+        """Return the failures since a moment of the clock, final ones first."""
         found = [failure for failure in list(self._last.values()) if failure.at_s >= start_s]
-        return sorted(found, key=lambda failure: (not failure.first, -failure.at_s))
+        return sorted(found, key=lambda failure: (not failure.final, -failure.at_s))

@@ -9,7 +9,7 @@ from kafka import KafkaProducer
 
 from streamlstm.adapters.kafka.cluster import Cluster, check_name
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.faults import translated
+from streamlstm.adapters.kafka.faults import Access, translated
 from streamlstm.adapters.kafka.python_client import (
     PythonMember,
     PythonReader,
@@ -78,7 +78,7 @@ class KafkaLog:
         for record in records:
             if record.partition is not None and not 0 <= record.partition < partitions:
                 raise LogError(f"topic {topic!r} has {partitions} partitions; there is no partition {record.partition}")
-        with translated(self._config, f"append to topic {topic!r}"):
+        with translated(self._config, f"append to topic {topic!r}", Access(topic, "Write")):
             if self._producer is None:
                 self._producer = KafkaProducer(**producer_options(self._config))
             send = self._producer.send

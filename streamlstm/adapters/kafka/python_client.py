@@ -12,18 +12,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.codec import has_gzip, has_lz4, has_snappy, has_zstd
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.base import MemberState
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from streamlstm.adapters.kafka.client import Changes, Committed
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.faults import translated
+from streamlstm.adapters.kafka.connections import new_client
+from streamlstm.adapters.kafka.faults import Access, translated
+from streamlstm.adapters.kafka.options import TOKEN
+from streamlstm.adapters.kafka.secret import SecretSource
+from streamlstm.adapters.kafka.tls import OURS_TO_LOAD, tls_context
 from streamlstm.core.log import Headers, Record
-from streamlstm.errors import LogUnavailable
+from streamlstm.errors import LogUnavailable, SettingsError
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024  # the topic's own limit decides, not the client's 1 MiB
 BATCH_BYTES = 256 * 1024  # a poll's records of one partition go in few requests
@@ -33,16 +40,46 @@ SESSION_TIMEOUT_MS = 20_000  # of silence, and another process takes a dead one'
 MAX_POLL_INTERVAL_MS = 120_000
 FETCH_BYTES = 4 * 1024 * 1024  # per partition: fewer round trips when there is a backlog
 READ_WAIT_MS = 100
+CODECS = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
+BOOTSTRAP_TIMEOUT_MS = 9_000  # of no contact, and the caller hears of it, and may try again
+
+
+class Token(AbstractTokenProvider):  # type: ignore[misc]
+    """The token of OAUTHBEARER, read anew for each log-in: somebody else keeps it fresh."""
+
+    def __init__(self, source: SecretSource) -> None:
+        super().__init__()
+        self._source = source
+
+    def token(self) -> str:
+        """Return the token."""
+        return self._source.read()
 
 
 def _options(config: KafkaConfig, of: type, **ours: object) -> dict[str, Any]:
     """Return the user's options, as far as this class of client knows them, and ours over them."""
     given = {name: value for name, value in config.options.items() if name in of.DEFAULT_CONFIG}  # type: ignore[attr-defined]
-    return {**given, "bootstrap_servers": config.servers, "allow_auto_create_topics": False, **ours}
+    if isinstance(source := config.options.get(TOKEN), SecretSource):
+        given["sasl_oauth_token_provider"] = Token(source)
+    if not set(OURS_TO_LOAD).isdisjoint(config.options):
+        given["ssl_context"] = tls_context(config.options)
+    return {
+        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+        **given,
+        "bootstrap_servers": config.servers,
+        "kafka_client": partial(new_client, config),
+        "allow_auto_create_topics": False,
+        **ours,
+    }
 
 
 def producer_options(config: KafkaConfig, **ours: object) -> dict[str, Any]:
     """Return the options of an idempotent producer that loses nothing it acknowledged."""
+    codec = config.options.get("compression_type")
+    if codec is not None and not CODECS[str(codec)]():
+        raise SettingsError(
+            f"--log-config: compression_type {codec} needs a package: pip install kafka-python[{codec}]"
+        )
     return _options(
         config, KafkaProducer, acks="all", max_request_size=MAX_REQUEST_BYTES, batch_size=BATCH_BYTES, **ours
     )
@@ -61,9 +98,10 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, config: KafkaConfig, group: str, topic: str) -> None:
         self._config, self._group, self._topic = config, group, topic
+        self._access = Access(topic, group=group)
         self._given: set[int] = set()
         self._taken: set[int] = set()
-        with translated(config, f"join group {group!r}"):
+        with translated(config, f"join group {group!r}", self._access):
             self._consumer = KafkaConsumer(
                 **_options(
                     config,
@@ -84,7 +122,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.subscribe([topic], listener=self)
             # Else the group's leader may know no partitions of it yet, deal out none, and never look again (3.0.12).
             if not self._consumer.partitions_for_topic(topic):
-                raise LogUnavailable(f"topic {topic!r} is not there yet, or this user may not see it")
+                raise LogUnavailable(f"topic {topic!r} is not there yet, or {config.principal} may not see it")
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause what is new, and give it a place so that the client looks for none."""
@@ -107,7 +145,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         active = [] if max_records else list(consumer.assignment() - consumer.paused())
         consumer.pause(*active)
-        with translated(self._config, f"read topic {self._topic!r}", topic=self._topic):
+        with translated(self._config, f"read topic {self._topic!r}", self._access):
             polled = consumer.poll(timeout_ms=timeout_s * 1000, max_records=max(1, max_records))
         consumer.resume(*(place for place in active if place in consumer.assignment()))
         return [_record(record) for records in polled.values() for record in records]
@@ -128,7 +166,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return the group's committed positions."""
         found = {}
         for partition in partitions:
-            with translated(self._config, f"read the positions of group {self._group!r}"):
+            with translated(self._config, f"read the positions of group {self._group!r}", self._access):
                 position = self._consumer.committed(
                     TopicPartition(self._topic, partition), metadata=True, timeout_ms=30_000
                 )
@@ -150,14 +188,15 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def reachable(self) -> None:
         """Ask for an end offset; see the protocol."""
-        with translated(self._config, f"reach topic {self._topic!r}"):
+        with translated(self._config, f"reach topic {self._topic!r}", self._access):
             self._consumer.end_offsets([TopicPartition(self._topic, 0)], timeout_ms=5_000)
 
     def close(self, *, leave: bool) -> None:
         """Close. A static member leaves its group only if an admin client says so."""
         try:
             if leave:
-                with translated(self._config, f"leave group {self._group!r}"), closing(admin(self._config)) as client:
+                doing = f"leave group {self._group!r}"
+                with translated(self._config, doing, self._access), closing(admin(self._config)) as client:
                     member = MemberToRemove(group_instance_id=self._config.instance, reason="stopped")
                     client.remove_group_members(self._group, [member])
         finally:
@@ -169,8 +208,9 @@ class PythonTransactions:
 
     def __init__(self, config: KafkaConfig, transactional_id: str, topic: str) -> None:
         self._config, self._topic = config, topic
+        self._access = Access(topic, transactional_id=transactional_id)
         self._futures: list[Any] = []
-        with translated(config, f"begin transactions as {transactional_id!r}"):
+        with translated(config, f"begin transactions as {transactional_id!r}", self._access):
             self._producer = KafkaProducer(
                 **producer_options(
                     config,
@@ -188,12 +228,12 @@ class PythonTransactions:
     def begin(self) -> None:
         """Begin a transaction."""
         self._futures.clear()
-        with translated(self._config, "begin a transaction"):
+        with translated(self._config, "begin a transaction", self._access):
             self._producer.begin_transaction()
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         """Add a record."""
-        with translated(self._config, f"write to topic {topic!r}"):
+        with translated(self._config, f"write to topic {topic!r}", self._access):
             self._futures.append(self._producer.send(topic, value, key, list(headers), partition))
 
     def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:
@@ -202,7 +242,7 @@ class PythonTransactions:
             TopicPartition(self._topic, partition): OffsetAndMetadata(place.offset, place.note, -1)
             for partition, place in positions.items()
         }
-        with translated(self._config, "add positions to the transaction"):
+        with translated(self._config, "add positions to the transaction", self._access):
             self._producer.send_offsets_to_transaction(offsets, membership)
 
     def commit(self) -> None:
@@ -210,7 +250,7 @@ class PythonTransactions:
 
         Each future is looked at: a record that the broker refused is named, and nothing is committed.
         """
-        with translated(self._config, "commit the transaction"):
+        with translated(self._config, "commit the transaction", self._access):
             self._producer.flush()
             for future in self._futures:
                 if future.failed():
@@ -219,7 +259,7 @@ class PythonTransactions:
 
     def abort(self) -> None:
         """Abort the transaction."""
-        with translated(self._config, "abort the transaction"):
+        with translated(self._config, "abort the transaction", self._access):
             self._producer.abort_transaction()
 
     def close(self) -> None:
@@ -231,8 +271,8 @@ class PythonReader:
     """A :class:`~streamlstm.adapters.kafka.client.Reader`."""
 
     def __init__(self, config: KafkaConfig, topic: str) -> None:
-        self._config, self._topic = config, topic
-        with translated(config, f"read topic {topic!r}"):
+        self._config, self._topic, self._access = config, topic, Access(topic)
+        with translated(config, f"read topic {topic!r}", self._access):
             self._consumer = KafkaConsumer(
                 **_options(
                     config,
@@ -258,7 +298,7 @@ class PythonReader:
         for place in waiting:
             consumer.seek(place, starts[place.partition])
         while waiting:
-            with translated(self._config, f"read topic {self._topic!r}", topic=self._topic):
+            with translated(self._config, f"read topic {self._topic!r}", self._access):
                 polled = consumer.poll(timeout_ms=READ_WAIT_MS)
                 waiting = {place for place in waiting if consumer.position(place) < ends[place.partition]}
             yield [

@@ -8,6 +8,8 @@ import ssl
 
 from kafka import errors
 
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.options import TOKEN
 from streamlstm.errors import SettingsError
 
 # What OpenSSL says when the peer does not take our certificate, or wants one.
@@ -39,27 +41,49 @@ def is_refusal(error: BaseException) -> bool:
     return not isinstance(root, (errors.RetriableError, errors.KafkaProtocolError))
 
 
-def reason_of(error: BaseException) -> str:
-    """Return why a connection failed, and what to do if anything; fits behind "HOST:PORT: "."""
+def reason_of(error: BaseException, config: KafkaConfig, was_in: bool = False) -> str:
+    """Return why a connection failed, and what to do if anything; fits behind "HOST:PORT: ".
+
+    ``was_in``: the connection had come about, and was closed in the first contact.
+    """
     root = root_of(error)
     if isinstance(root, ssl.SSLError):
         return _tls_reason(root)
-    if isinstance(root, errors.SaslAuthenticationFailedError):
-        return f"the log-in was refused ({_text(root)})"
-    if isinstance(root, errors.UnsupportedSaslMechanismError):
-        return "this sasl_mechanism is not offered"
-    if isinstance(root, errors.IllegalSaslStateError):
-        return "no log-in (SASL) is wanted at this port: set security_protocol without SASL_, or take another port"
+    if isinstance(root, errors.BrokerResponseError):
+        return _log_in_reason(root, config)
     if isinstance(root, errors.InvalidReceiveError) and _is_tls_alert(root):
         return "TLS is spoken at this port: set security_protocol to SSL or SASL_SSL, or take another port"
-    if isinstance(root, SettingsError):
+    if isinstance(root, errors.KafkaConnectionError):
+        return _connection_reason(root, was_in)
+    if isinstance(root, (OSError, SettingsError)):
         return str(root)
-    text = _text(root)
-    if number := re.search(r"\b(\d+) E[A-Z]+$", text):
-        return os.strerror(int(number[1]))
+    return f"{type(root).__name__}: {_text(root)}"
+
+
+def _connection_reason(error: errors.KafkaConnectionError, was_in: bool) -> str:
+    text = _text(error)
     if text == "socket disconnected":
-        return "the connection was closed by the other side"
-    return text if isinstance(root, errors.KafkaConnectionError) else f"{type(root).__name__}: {text}"
+        hint = "; if it wants a log-in, set security_protocol to SASL_SSL or SASL_PLAINTEXT" if was_in else ""
+        return f"the connection was closed by the other side{hint}"
+    if text == "DNS Resolution failure":
+        return "there is no such host name"
+    number = re.search(r"\b(\d+) E[A-Z]+$", text)
+    return os.strerror(int(number[1])) if number else text
+
+
+def _log_in_reason(error: errors.BrokerResponseError, config: KafkaConfig) -> str:
+    mechanism = config.options.get("sasl_mechanism")
+    if isinstance(error, errors.SaslAuthenticationFailedError):
+        said = _text(error).removeprefix("SaslAuthenticationFailedError: ")
+        check = TOKEN if mechanism == "OAUTHBEARER" else "sasl_plain_username and sasl_plain_password"
+        return f"{config.principal} was refused ({said}): check sasl_mechanism, {check} in --log-config"
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        return f"sasl_mechanism {mechanism} is not offered at this port"
+    if isinstance(error, errors.IllegalSaslStateError):
+        return "no log-in is wanted at this port: set security_protocol without SASL_, or take another port"
+    if isinstance(error, errors.RequestTimedOutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {_text(error)}"
 
 
 def _tls_reason(error: ssl.SSLError) -> str:

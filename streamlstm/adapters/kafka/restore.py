@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import structlog
 from streamlstm.adapters.kafka.client import Reader
 from streamlstm.core.commit import StateRow
 from streamlstm.core.log import Record
-from streamlstm.errors import LogError
+from streamlstm.errors import LogError, LogUnavailable
 
 CHANGELOG_VERSION = 1
 PREFIX = struct.Struct("<B?qq")  # version, pinned, last event's timestamp (ms), offset committed with it
@@ -77,10 +77,15 @@ def expires(value: bytes, before_ms: int) -> bool:
 
 
 class Restore:
-    """Reads the states of newly claimed partitions, a slice at a time."""
+    """Reads the states of newly claimed partitions, a slice at a time.
 
-    def __init__(self, reader: Reader, topic: str, limits: Mapping[int, Limits]) -> None:
-        self._limits = limits
+    ``committed_now`` looks a partition's committed offset up anew, where a state lies beyond the limit.
+    """
+
+    def __init__(
+        self, reader: Reader, topic: str, limits: Mapping[int, Limits], committed_now: Callable[[int], int]
+    ) -> None:
+        self._limits, self._committed_now = limits, committed_now
         self._topic = topic
         self.tables = {partition: Table() for partition in limits}
         self._batches = reader.read(
@@ -118,6 +123,8 @@ class Restore:
                     f"{version}, expected {CHANGELOG_VERSION}): another program writes there, or use a new --group"
                 )
             if next_offset > self._limits[partition].committed:
+                if next_offset <= self._committed_now(partition):
+                    raise LogUnavailable(f"partition {partition} of the input is another scorer's: it commits there")
                 raise LogError(
                     f"topic {self._topic!r} partition {partition} offset {offset}: a state after input offset "
                     f"{next_offset - 1}, but the group has committed {self._limits[partition].committed} only: its "

@@ -26,7 +26,7 @@ class Secret(str):
 class SecretSource:
     """Where a secret is: the first line of a file, or an environment variable. ``owner`` says whose it is, for errors.
 
-    A file may be replaced at any time, as Kubernetes and agents of key stores do; each :meth:`read` takes what is there.
+    A file may be replaced at any time, as Kubernetes and agents do; each :meth:`read` takes what is there.
     """
 
     owner: str

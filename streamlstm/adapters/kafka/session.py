@@ -31,6 +31,7 @@ from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import Fenced, LogError, LogUnavailable
 
 RESTORE_SLICE_S = 0.2  # between polls, which must come often enough to stay in the group
+GROUP_CHANGES_S = 0.1  # how long a partition that was given may go unseen, while there is nothing else to do
 CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
 
@@ -102,17 +103,16 @@ class KafkaSession:
         """Return the next records of claimed partitions; claims come and go here."""
         self._check_open()
         self._membership = None
-        busy = bool(self._wanted or self._restoring)
-        records = self._member.poll(max_records, 0.0 if busy else timeout_s)
+        records = self._member.poll(max_records, self._patience_s(timeout_s))
         self._membership = self._member.membership()
         self._take_changes()
-        if self._wanted and not self._restoring:
-            self._begin_restore()
-        if self._restoring:
-            self._go_on_restoring()
         records = [record for record in records if record.partition in self._claims]
         for record in records:
             self._claims[record.partition].polled.append(record.offset)
+        if self._wanted and not self._restoring and self._membership is not None:
+            self._begin_restore()
+        if self._restoring:
+            self._go_on_restoring()
         self._check_reachable(bool(records))
         return records
 
@@ -139,6 +139,12 @@ class KafkaSession:
         """Return the committed watermarks (ms) per claimed partition."""
         return {p: claim.watermark_ms for p, claim in self._claims.items() if claim.watermark_ms > 0}
 
+    def _patience_s(self, timeout_s: float) -> float:
+        """Return how long to wait for records: partitions that come are seen only when the wait is over."""
+        if self._restoring:
+            return 0.0
+        return min(timeout_s, GROUP_CHANGES_S) if self._wanted or not self._claims else timeout_s
+
     def _take_changes(self) -> None:
         changes = self._member.changes()
         if changes.taken or changes.given:
@@ -153,9 +159,9 @@ class KafkaSession:
         """Find out where the wanted partitions stand, and begin to read their states."""
         names, wanted = self._names, sorted(self._wanted)
         self._check_partitions(wanted)
+        committed = dict(self._member.committed(wanted))
         starts = self._cluster.starts(names.topic, wanted)
         ends = self._cluster.ends(names.topic, wanted, committed=False)
-        committed = dict(self._member.committed(wanted))
         new = {partition: Committed(starts[partition], "0") for partition in wanted if partition not in committed}
         for partition, position in committed.items():
             check_offset(names.topic, partition, position.offset, starts[partition], ends[partition])
@@ -166,9 +172,13 @@ class KafkaSession:
             first = self._cluster.starts(names.changelog, wanted)
             end = self._cluster.ends(names.changelog, wanted, committed=False)
             limits = {p: Limits(first[p], end[p], positions[p].offset) for p in wanted}
-        self._restore = Restore(self._reader, names.changelog, limits)
+        self._restore = Restore(self._reader, names.changelog, limits, self._committed_now)
         self._restoring = positions
         self._wanted.clear()
+
+    def _committed_now(self, partition: int) -> int:
+        position = self._member.committed([partition]).get(partition)
+        return position.offset if position else 0
 
     def _changelog_exists(self) -> bool:
         self._changelog_seen = self._changelog_seen or self._cluster.exists(self._names.changelog)
@@ -256,11 +266,12 @@ class KafkaSession:
     def rewind(self) -> None:
         """Go back to what is committed; where that is in doubt, find it out anew from the cluster."""
         self._check_open()
+        self._wanted |= set(self._restoring)  # what broke off may be half of it
+        self._restoring, self._restore = {}, None
         if self._transactions is None:
             self._transactions = self._open_transactions()
-            self._wanted |= set(self._claims) | set(self._restoring)
+            self._wanted |= set(self._claims)
             self._claims.clear()
-            self._restoring, self._restore = {}, None
         for partition, claim in self._claims.items():
             self._member.seek(partition, claim.next_offset)
             claim.polled.clear()

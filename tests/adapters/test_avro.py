@@ -1,0 +1,161 @@
+"""Avro in Confluent's wire format, from a registry that runs here."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import fastavro
+import pytest
+
+from streamlstm.adapters.avro import avro_parser
+from streamlstm.core.event import EventDecoder
+from streamlstm.core.log import Record
+from streamlstm.core.schema import StreamSchema
+from streamlstm.errors import LogError, LogUnavailable
+
+EVENT = {
+    "type": "record",
+    "name": "Event",
+    "fields": [
+        {"name": "pump", "type": "string"},
+        {"name": "time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "pressure", "type": ["null", "double"]},
+        {"name": "other", "type": "bytes", "default": ""},
+    ],
+}
+SCHEMA = """
+key = "pump"
+timestamp = "time"
+timestamp_unit = "{unit}"
+[features.pressure]
+unit = "bar"
+optional = true
+"""
+MOMENT = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+
+class Registry:
+    """A registry with one schema, number 7; ``status`` makes it answer with an error."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked: list[str] = []
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                registry.asked.append(self.path)
+                known = "/schemas/ids/7" in self.path
+                status = registry.status if known or registry.status != 200 else 404
+                body = {"schema": json.dumps(EVENT)} if status == 200 else {"error_code": 40403, "message": "no"}
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, *_arguments: object) -> None:
+                """Keep quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """End it."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """A registry that is up."""
+    registry = Registry()
+    yield registry
+    registry.close()
+
+
+def wire(number: int = 7, **fields: Any) -> bytes:
+    """Return a record as a producer with Confluent's serializer writes it."""
+    out = io.BytesIO()
+    event = {"pump": "p1", "time": MOMENT, "pressure": 2.5, "other": b"\xff", **fields}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(EVENT), event)
+    return struct.pack(">bI", 0, number) + out.getvalue()
+
+
+def decoder(registry: Registry, unit: str = "ms") -> EventDecoder:
+    """Return a decoder that asks this registry."""
+    schema = StreamSchema.from_toml(SCHEMA.format(unit=unit))
+    return EventDecoder(schema, avro_parser({"url": registry.url, "max.retries": 0, "timeout": 2}, schema))
+
+
+def record(value: bytes) -> Record:
+    """Return an input record."""
+    return Record("events", 0, 0, int(MOMENT.timestamp() * 1000), None, value)
+
+
+@pytest.mark.parametrize("unit", ["iso8601", "s", "ms", "us"])
+def test_avro_decodes_as_the_same_event_in_json_would(registry: Registry, unit: str) -> None:
+    """Logical times become the schema's unit; fields that the schema does not name are ignored."""
+    batch, rejections = decoder(registry, unit).decode([record(wire()), record(wire(pressure=None))])
+    assert rejections == []
+    assert batch.keys == [b"p1", b"p1"]
+    assert batch.timestamp_ms.tolist() == [int(MOMENT.timestamp() * 1000)] * 2
+    assert batch.values[0, 0] == 2.5
+    assert batch.values[1, 0] != batch.values[1, 0]
+
+
+def test_schema_is_asked_for_once(registry: Registry) -> None:
+    """A poll costs the registry nothing."""
+    decode = decoder(registry).decode
+    for _ in range(3):
+        decode([record(wire())] * 10)
+    assert len(registry.asked) == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\0\0\0\0\7", wire()[:-3], b"\1" + wire()[1:]])
+def test_bytes_that_are_no_avro_are_malformed(registry: Registry, value: bytes) -> None:
+    """One bad record is a dead letter with the reason; the others are scored."""
+    batch, (rejection,) = decoder(registry).decode([record(value), record(wire())])
+    assert len(batch) == 1
+    assert (rejection.reason, rejection.record.value) == ("malformed", value)
+    assert rejection.detail
+
+
+def test_unknown_schema_is_malformed(registry: Registry) -> None:
+    """A number that the registry never gave out will not become known by waiting."""
+    _, (rejection,) = decoder(registry).decode([record(wire(number=8))])
+    assert rejection.reason == "malformed"
+    assert "no such schema in the registry" in rejection.detail
+
+
+def test_registry_that_is_down_is_waited_for(registry: Registry) -> None:
+    """Records must not become dead letters because another service is down."""
+    decode = decoder(registry).decode
+    registry.status = 503
+    with pytest.raises(LogUnavailable, match=registry.url):
+        decode([record(wire())])
+    registry.status = 200
+    assert len(decode([record(wire())])[0]) == 1
+
+
+def test_registry_that_cannot_be_reached_is_waited_for(registry: Registry) -> None:
+    """The same where nobody answers."""
+    decode = decoder(registry).decode
+    registry.close()
+    with pytest.raises(LogUnavailable, match=registry.url):
+        decode([record(wire())])
+
+
+def test_registry_that_refuses_us_is_an_error(registry: Registry) -> None:
+    """A wrong password is for a person to mend."""
+    registry.status = 401
+    with pytest.raises(LogError, match="schema registry") as caught:
+        decoder(registry).decode([record(wire())])
+    assert not isinstance(caught.value, LogUnavailable)
