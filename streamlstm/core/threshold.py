@@ -4,7 +4,7 @@ A tail fitted once does not keep its promise on a living stream; a tail that fol
 moving quantile ``u`` of the score, the one that ten times as many events exceed as may be flagged, and is a
 generalised Pareto distribution above it: p = level · (1 + shape · (score − u)/scale)^(−1/shape) (Pickands 1975).
 ``u`` and ``scale`` are updated event by event, quantile tracking as in Gibbs & Candès 2021; ``shape`` is
-calibrated and stays.
+calibrated, bounded below, and stays.
 
 Why there: what is above the quantile tells of what is rarer, and the shorter the way, the less the shape of
 the tail matters. From a 95 % quantile the way is a factor of 3,000 for a promise of one event in 60,000, from here
@@ -23,9 +23,9 @@ from streamlstm.core.compiled import compiled
 from streamlstm.core.state import TAIL_SCALE, TAIL_START
 
 TAIL_PROBABILITY = 0.05  # the share of held-out scores the calibrated tail is fitted on, and the largest level; recipe
-TAIL_FACTOR = 10.0  # the tail begins where this many times the alarm rate exceeds; 20 forgave more, and missed more
+TAIL_FACTOR = 10.0  # the tail begins where this many times the alarm rate exceeds; chosen, see README
 LEARNING_RATE = 0.02  # of what an event says; so the tail remembers 50 exceedances, the events of five alarms
-SMALLEST_SHAPE = 0.15  # exponential tails whose scale varies by 40 % are, taken together, one of this shape
+SMALLEST_SHAPE = 0.125  # of a tail that is exponential at any time, and whose rate varies by a third (Harris 1968)
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
 _F = np.float32

@@ -51,7 +51,8 @@ def run(
     trained = train(decoded.history, task.schema, options, on_progress=on_progress)
     scorer = Scorer(trained.bundle)
     at = _walk_order(stream)
-    records = in_order([_record(task, decoded, stream, int(i)) for i in at])
+    index, is_test = stream.record_index[at].tolist(), stream.test[at].tolist()
+    records = in_order([(task.test if t else task.history)[i] for i, t in zip(index, is_test, strict=True)])
     values = task.schema.values
     total = len(stream)
     score, threshold = np.full(total, np.nan), np.full(total, np.nan)
@@ -79,6 +80,6 @@ def _walk_order(stream: Stream) -> NDArray[np.int64]:
     return np.concatenate(
         [
             before[np.argsort(stream.timestamp_ms[before], kind="stable")],
-            test[np.argsort(stream.test_index[test], kind="stable")],
+            test[np.argsort(stream.record_index[test], kind="stable")],
         ]
     )

@@ -24,7 +24,7 @@ class Stream:
     """All events, sorted by key, part and time, (N, …).
 
     ``values`` (N, D) are squashed deviations, 0 where missing; ``inputs`` (N, width) all that the network reads;
-    ``label`` is false outside the test part. ``test_index`` (N,) points into the test records, −1 before them.
+    ``label`` is false outside the test part. ``record_index`` (N,) points into the history's or the test's records.
     ``follows`` says of each key whether its test events come after its history.
     """
 
@@ -37,7 +37,7 @@ class Stream:
     present: NDArray[np.bool_]
     categories: list[tuple[str | None, ...]]
     label: NDArray[np.bool_]
-    test_index: NDArray[np.int64]
+    record_index: NDArray[np.int64]
     follows: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ def stream_of(task: Task, decoded: Decoded) -> Stream:
     arrived = np.where(is_test, np.arange(len(both)), 0)
     order = np.lexsort((np.where(is_test, arrived, timestamp_ms), part, key))
     label = np.concatenate([np.zeros(len(before), dtype=bool), task.label[test.record_index]])
-    test_index = np.concatenate([np.full(len(before), -1), np.arange(len(test))])
+    record_index = np.concatenate([before.record_index, test.record_index])
     scaling = fit_scaling(history, task.schema)
     values = np.concatenate([before.values, test.values])[order]
     inputs, present = _inputs(values, timestamp_ms[order], key[order], names, task.schema, scaling)
@@ -100,7 +100,7 @@ def stream_of(task: Task, decoded: Decoded) -> Stream:
         present=present,
         categories=[(*before.categories, *test.categories)[i] for i in order],
         label=label[order],
-        test_index=test_index[order],
+        record_index=record_index[order],
         follows=_follows(key, timestamp_ms, is_test, len(names)),
     )
 

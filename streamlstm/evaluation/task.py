@@ -32,7 +32,8 @@ class Task:
     """One labelled stream.
 
     ``history`` comes before ``test``, both as records in the order in which they arrive; ``label`` has one entry per
-    test record. ``target``: the average precision to reach. ``faults`` are for attribution, where they are known.
+    test record. ``target``: the average precision to reach, of the mean of all tasks of the ``group`` if there is one.
+    ``faults`` are for attribution, where they are known.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Task:
     test: Sequence[Record]
     label: NDArray[np.bool_]
     target: float | None = None
+    group: str = ""
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ from streamlstm.core.bundle import Alerting
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import EVENTS, TAIL_FLOATS, Rows
-from streamlstm.core.threshold import TAIL_PROBABILITY
 from tests.builders import (
     START_MS,
     STEP_MS,
@@ -105,8 +104,8 @@ def test_event_without_any_value_has_status_no_value_and_still_advances() -> Non
 def test_threshold_of_an_event_is_where_an_alert_would_have_opened() -> None:
     """It is the score that has the alarm rate's probability by the tail before the event."""
     start, scale = tail_after(FEED[:AT])
-    rate = bundle().alerting.alarm_rate
-    assert undisturbed().threshold[AT] == pytest.approx(start + scale * np.log(TAIL_PROBABILITY / rate), rel=1e-5)
+    largest = float(bundle().parameters().tail.largest_excess)
+    assert undisturbed().threshold[AT] == pytest.approx(start + scale * largest, rel=1e-5)
 
 
 @pytest.mark.parametrize(

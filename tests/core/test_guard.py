@@ -21,14 +21,14 @@ class Key:
         self.floats = np.zeros(2, np.float32)
         self.tails = np.array([1.0, 0.2, 0.0, 0.0], np.float32)
         self.episode = EpisodeParameters(np.float32(1e-3), RESOLVE, COOLDOWN, HOLD)
-        self.parameters = tail_parameters(1.0, 0.2, 1e-3)
+        self.parameters = tail_parameters(1.0, 0.2, 0.0, 1e-3)
 
     def feed(self, *scores: float) -> list[int]:
         """Judge scores and return the actions."""
         actions = []
         for number in scores:
             score = np.float32(number)
-            probability = tail_probability(score, self.tails)
+            probability = tail_probability(score, self.tails, self.parameters)
             action = advance_episode(self.integers, self.floats, score, probability, self.episode)
             learn_guarded(self.integers, self.tails, score, probability, action, self.episode, self.parameters)
             actions.append(action)

@@ -46,8 +46,8 @@ def settle(fleet: Fleet, *processes: Running) -> None:
 
 def test_from_one_to_three_to_two_processes_under_load(stream: Stream, fleet: Fleet) -> None:
     """Two join; one leaves on SIGTERM, and the others have its partitions long before a session time-out."""
-    records, config = kafka_runs.feed(), {"session_timeout_ms": LONG_MS}
-    with load(stream, records, per_s=150):
+    records, config = kafka_runs.feed(150), {"session_timeout_ms": LONG_MS}
+    with load(stream, records, per_s=200):
         one = fleet.start("one", config=config)
         fleet.wait_for(100)
         two, three = (fleet.start(name, config=config) for name in ("two", "three"))
@@ -68,11 +68,11 @@ def test_from_one_to_three_to_two_processes_under_load(stream: Stream, fleet: Fl
 
 def test_processes_come_go_and_die_during_a_restore(stream: Stream, fleet: Fleet) -> None:
     """The states take seconds to read; meanwhile one joins, the one that reads is killed, and starts again."""
-    records = kafka_runs.feed()
-    stream.append(records[:1500])
+    records = kafka_runs.feed(150)
+    stream.append(records[:1000])
     stream.score_here(poll_records=20)
     restored = stream.read(stream.changelog)
-    with load(stream, records[1500:], per_s=150):
+    with load(stream, records[1000:], per_s=200):
         slow = {"restore_wait_s": 4.0 / len(restored)}
         one = fleet.start("one", **slow)
         fleet.wait_until(lambda: one.partitions == set(range(stream.partitions)))

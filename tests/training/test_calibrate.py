@@ -7,11 +7,13 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import genpareto
 
 from streamlstm.core.channels import NAMES
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import HistoryError
+from streamlstm.training.calibrate import fit_tail
 from streamlstm.training.train import Options, Trained, train
 from tests.builders import SCHEMA, START_MS, make_feed, make_history, make_record, make_rich_feed, rich, trained
 
@@ -60,12 +62,39 @@ def test_curves_rise_and_go_on_rising() -> None:
         assert (score.slopes > 0).all()
 
 
-def test_tail_of_a_new_key_is_that_of_the_held_out_scores() -> None:
-    """A twentieth of them lies above its start, by its scale on average."""
+def test_calibrated_tail_is_that_of_the_held_out_scores() -> None:
+    """A twentieth of them lies above its start, by the mean of its generalised Pareto distribution."""
     scores, calibration = held_out(trained(), trained().calibrated.results.score), trained().bundle.calibration
     above = scores[scores > calibration.tail_start]
     assert len(above) / len(scores) == pytest.approx(0.05, abs=1e-3)
-    assert np.mean(above - calibration.tail_start) == pytest.approx(calibration.tail_scale, rel=1e-5)
+    mean = calibration.tail_scale / (1 - calibration.tail_shape)
+    assert np.mean(above - calibration.tail_start) == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [0.0, 0.2, 0.4])
+def test_shape_of_a_pareto_tail_is_found(shape: float) -> None:
+    """Of a thousand excesses probability-weighted moments tell the shape to a tenth."""
+    scores = genpareto.rvs(shape, size=20_000, random_state=np.random.default_rng(0))
+    start, scale, found = fit_tail(scores)
+    assert found == pytest.approx(shape, abs=0.1)
+    assert scale == pytest.approx(1 + shape * start, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shape"),
+    [
+        (np.random.default_rng(0).uniform(size=2_000), 0.0),
+        (np.exp(np.random.default_rng(0).standard_cauchy(2_000).clip(-50, 50)), 0.5),
+        (np.random.default_rng(0).standard_cauchy(300), 0.0),
+        (np.full(1_000, 0.7), 0.0),
+    ],
+)
+def test_shape_that_data_cannot_tell_is_bounded(scores: np.ndarray, shape: float) -> None:
+    """Lighter than exponential counts as exponential, heavier than any moment as .5, a few excesses as nothing."""
+    start, scale, found = fit_tail(scores)
+    assert found == shape
+    assert start > 0
+    assert scale > 0
 
 
 @pytest.mark.parametrize("model", [trained, rich])

@@ -50,6 +50,10 @@ class Member(Protocol):
         """Return this membership as the broker knows it now, to fence a commit with; None if it is not valid."""
         ...
 
+    def displaced(self) -> bool:
+        """Say whether another process has this one's place in the group: it runs as the same instance."""
+        ...
+
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's stable committed positions, as far as there are any."""
         ...

@@ -130,6 +130,13 @@ class Cluster:
             return False
         return True
 
+    def may_see(self, topic: str) -> bool:
+        """Say whether there is such a topic, as far as this user may know."""
+        try:
+            return self.exists(topic)
+        except Denied:
+            return False
+
     def close(self) -> None:
         """Disconnect."""
         if self._client is not None:

@@ -101,7 +101,8 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
             refused = is_refusal(error)
             if refused:
                 self._refused.add(node_id)
-            failures.note(server, reason_of(error, self._config, server in self._let_in), refused=refused)
+            was_in = self._first_contact_ms is not None and server in self._let_in
+            failures.note(server, reason_of(error, self._config, was_in), refused=refused)
 
         limit = self._network.call_soon(end_in_time)
         connection.init_future.add_callback(connected)

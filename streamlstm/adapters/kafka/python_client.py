@@ -101,6 +101,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._access = Access(topic, group=group)
         self._given: set[int] = set()
         self._taken: set[int] = set()
+        self._member_id = ""  # the last that was valid
         with translated(config, f"join group {group!r}", self._access):
             self._consumer = KafkaConsumer(
                 **_options(
@@ -145,9 +146,11 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         active = [] if max_records else list(consumer.assignment() - consumer.paused())
         consumer.pause(*active)
-        with translated(self._config, f"read topic {self._topic!r}", self._access):
-            polled = consumer.poll(timeout_ms=timeout_s * 1000, max_records=max(1, max_records))
-        consumer.resume(*(place for place in active if place in consumer.assignment()))
+        try:
+            with translated(self._config, f"read topic {self._topic!r}", self._access):
+                polled = consumer.poll(timeout_ms=timeout_s * 1000, max_records=max(1, max_records))
+        finally:
+            consumer.resume(*(place for place in active if place in consumer.assignment()))
         return [_record(record) for records in polled.values() for record in records]
 
     def changes(self) -> Changes:
@@ -159,8 +162,18 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def membership(self) -> object | None:
         """Return a snapshot of the membership, or None while there is no valid one."""
         metadata = self._consumer.group_metadata()
-        valid = metadata.generation_id > 0 and metadata.member_id and metadata.state is MemberState.STABLE
-        return metadata if valid else None
+        if not (metadata.generation_id > 0 and metadata.member_id and metadata.state is MemberState.STABLE):
+            return None
+        self._member_id = metadata.member_id
+        return metadata
+
+    def displaced(self) -> bool:
+        """Ask the group who has this instance's place."""
+        with translated(self._config, f"look up group {self._group!r}", self._access):
+            with closing(admin(self._config)) as client:
+                members = client.describe_groups([self._group])[self._group]["members"]
+        places = {member["group_instance_id"]: member["member_id"] for member in members}
+        return places.get(self._config.instance, self._member_id) != self._member_id
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""
@@ -192,12 +205,15 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.end_offsets([TopicPartition(self._topic, 0)], timeout_ms=5_000)
 
     def close(self, *, leave: bool) -> None:
-        """Close. A static member leaves its group only if an admin client says so."""
+        """Close. A static member leaves its group only if an admin client says so.
+
+        The member id stands beside the instance, else it would be whoever has the instance's place now that leaves.
+        """
         try:
-            if leave:
+            if leave and self._member_id:
                 doing = f"leave group {self._group!r}"
                 with translated(self._config, doing, self._access), closing(admin(self._config)) as client:
-                    member = MemberToRemove(group_instance_id=self._config.instance, reason="stopped")
+                    member = MemberToRemove(self._member_id, self._config.instance, "stopped")
                     client.remove_group_members(self._group, [member])
         finally:
             self._consumer.close(timeout_ms=5_000)

@@ -68,7 +68,7 @@ def _connection_reason(error: errors.KafkaConnectionError, was_in: bool) -> str:
     if text == "DNS Resolution failure":
         return "there is no such host name"
     number = re.search(r"\b(\d+) E[A-Z]+$", text)
-    return os.strerror(int(number[1])) if number else text
+    return f"{os.strerror(int(number[1])) if number else text}: is the broker up, and the address right?"
 
 
 def _log_in_reason(error: errors.BrokerResponseError, config: KafkaConfig) -> str:
@@ -82,7 +82,7 @@ def _log_in_reason(error: errors.BrokerResponseError, config: KafkaConfig) -> st
     if isinstance(error, errors.IllegalSaslStateError):
         return "no log-in is wanted at this port: set security_protocol without SASL_, or take another port"
     if isinstance(error, errors.RequestTimedOutError):
-        return "no answer in time"
+        return "no answer in time: is the broker up, and the address right?"
     return f"{type(error).__name__}: {_text(error)}"
 
 

@@ -24,6 +24,7 @@ import structlog
 
 from streamlstm.adapters.kafka.client import Committed, Member, Reader, Transactions
 from streamlstm.adapters.kafka.cluster import Cluster
+from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
 from streamlstm.core.commit import Commit, Output
 from streamlstm.core.log import Record, check_offset
@@ -31,7 +32,7 @@ from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import Fenced, LogError, LogUnavailable
 
 RESTORE_SLICE_S = 0.2  # between polls, which must come often enough to stay in the group
-GROUP_CHANGES_S = 0.1  # how long a partition that was given may go unseen, while there is nothing else to do
+JOIN_S = 0.3  # a poll that waits for the group; what it gives is seen when the wait is over
 CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
 
@@ -96,23 +97,25 @@ class KafkaSession:
         self._claimed = 0
         self._heard_s = time.monotonic()
         self._changelog_seen = self._fenced = self._closed = False
+        self._changelog_hidden: Denied | None = None
 
     # Reading
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records of claimed partitions; claims come and go here."""
         self._check_open()
-        self._membership = None
-        records = self._member.poll(max_records, self._patience_s(timeout_s))
+        patience_s, self._membership = self._patience_s(timeout_s), None
+        records = self._member.poll(max_records, patience_s)
         self._membership = self._member.membership()
         self._take_changes()
         records = [record for record in records if record.partition in self._claims]
         for record in records:
             self._claims[record.partition].polled.append(record.offset)
-        if self._wanted and not self._restoring and self._membership is not None:
-            self._begin_restore()
-        if self._restoring:
-            self._go_on_restoring()
+        if self._membership is not None:
+            if self._wanted and not self._restoring:
+                self._begin_restore()
+            if self._restoring:
+                self._go_on_restoring()
         self._check_reachable(bool(records))
         return records
 
@@ -140,10 +143,17 @@ class KafkaSession:
         return {p: claim.watermark_ms for p, claim in self._claims.items() if claim.watermark_ms > 0}
 
     def _patience_s(self, timeout_s: float) -> float:
-        """Return how long to wait for records: partitions that come are seen only when the wait is over."""
+        """Return how long the next poll may wait.
+
+        While the group is being rearranged, not less than :data:`JOIN_S`: kafka-python (3.0.12) throws away an answer
+        of the group that arrives between two polls and joins anew, so that with short polls and work between
+        them it never gets in, and keeps all others out.
+        """
+        if self._membership is None:
+            return JOIN_S
         if self._restoring:
             return 0.0
-        return min(timeout_s, GROUP_CHANGES_S) if self._wanted or not self._claims else timeout_s
+        return timeout_s if self._claims and not self._wanted else min(timeout_s, JOIN_S)
 
     def _take_changes(self) -> None:
         changes = self._member.changes()
@@ -181,7 +191,12 @@ class KafkaSession:
         return position.offset if position else 0
 
     def _changelog_exists(self) -> bool:
-        self._changelog_seen = self._changelog_seen or self._cluster.exists(self._names.changelog)
+        """Say whether there are states to read. Who may not know has none, as an alerter, or writes none."""
+        if not self._changelog_seen and self._changelog_hidden is None:
+            try:
+                self._changelog_seen = self._cluster.exists(self._names.changelog)
+            except Denied as denied:
+                self._changelog_hidden = denied
         return self._changelog_seen
 
     def _write_down(self, positions: Mapping[int, Committed]) -> None:
@@ -209,7 +224,7 @@ class KafkaSession:
         names = self._names
         outputs = (scores_topic, alerts_topic, dead_letters_topic)
         for topic in (*(output(names.topic) for output in outputs), names.changelog):
-            if not self._cluster.exists(topic):
+            if not self._cluster.may_see(topic):
                 continue  # an alerter's session has no scores; the write will name what is missing
             count = self._cluster.partitions(topic)
             if count <= wanted[-1]:
@@ -240,6 +255,8 @@ class KafkaSession:
             for partition, (_, following) in commit.offsets.items()
         }
         if any(states.values()) and not self._changelog_exists():
+            if self._changelog_hidden is not None:  # there may be states in it, and they were not read
+                raise self._changelog_hidden
             self._cluster.create(self._names.changelog, self._names.partitions, CHANGELOG)
         with self._transaction() as transactions:
             step("begin")
@@ -303,9 +320,12 @@ class KafkaSession:
                 transactions.begin()
                 yield transactions
                 transactions.commit()
-        except Fenced:
-            self._fenced = True
-            raise
+        except Fenced as fenced:
+            self._abandon(transactions)
+            self._fenced = self._member.displaced()
+            if self._fenced:
+                raise
+            raise LogUnavailable(f"a transaction took too long and was ended, nothing of it is kept ({fenced})") from fenced
         except BaseException:
             self._abandon(transactions)
             raise

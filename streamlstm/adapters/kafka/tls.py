@@ -70,11 +70,11 @@ def _load_own(context: ssl.SSLContext, options: Mapping[str, Any]) -> None:
     try:
         context.load_cert_chain(file, key, password)
     except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise Wrong("ssl_keyfile", f"{key} is not the key of {file}") from None
         if asked:
             state = "is wrong" if options.get("ssl_password") else "is missing"
             raise Wrong("ssl_password", f"{state}: {key} is encrypted") from None
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise Wrong("ssl_keyfile", f"{key} is not the key of {file}") from None
         raise Wrong("ssl_certfile", f"{file} with {key} is no certificate and key in PEM") from None
 
 

@@ -1,0 +1,215 @@
+"""Results → tables, for the terminal, the results file and the report alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+
+from streamlstm.evaluation.detection import Measures
+from streamlstm.evaluation.ours import NAME as OURS
+from streamlstm.evaluation.results import DetectorResult, Results, Spread, TaskResult, spread
+
+NO_DIFFERENCE = 0.02  # of average precision: another seed moves it by more; recipe
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, what to know before reading, a header and rows of text."""
+
+    title: str
+    text: str
+    header: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+        return f"## {self.title}\n\n{self.text}\n\n{table}\n"
+
+    def html(self) -> str:
+        """Return the table as HTML."""
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self.rows)
+        return f"<h2>{escape(self.title)}</h2><p>{escape(self.text)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def all_tables(results: Results) -> list[Table]:
+    """Return every table that has rows, the goals first."""
+    tables = [
+        goals(results),
+        *(by_detector(results, name, title) for name, title in (("roc", "ROC area"), ("vus_pr", "VUS-PR"))),
+        *own_measures(results),
+        alarms(results),
+        coverage(results),
+        attribution(results),
+        keys(results),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def goals(results: Results) -> Table:
+    """Return average precision of every detector beside what is to be reached."""
+    rows, won, reached, aimed, compared = [], 0, 0, 0, 0
+    rivals = [name for name in results.detectors if name != OURS]
+    for group in results.groups:
+        mine = results.over_seeds(group, OURS, "average_precision")
+        theirs = [results.over_seeds(group, name, "average_precision") for name in rivals]
+        target = results.target(group)
+        best = max((found.mean for found in theirs if found), default=None)
+        if mine is not None and best is not None:
+            compared += 1
+            won += mine.mean > best
+        if mine is not None and target is not None:
+            aimed += 1
+            reached += mine.mean >= target
+        rows.append([group, number(target), shown(mine), number(best), *map(shown, theirs)])
+    text = "Mean over seeds ± standard deviation; scores against labels, no threshold."
+    if aimed:
+        text += f" {OURS} reaches {reached} of {aimed} targets."
+    if compared:
+        text += (
+            f" It is ahead of every other detector on {won} of {compared}. A difference below {NO_DIFFERENCE} is none."
+        )
+    return Table("Average precision", text, ["task", "target", OURS, "best other", *rivals], rows)
+
+
+def by_detector(results: Results, name: str, title: str, text: str = "Mean over seeds ± standard deviation.") -> Table:
+    """Return one measure of every detector on every group."""
+    rows = []
+    for group in results.groups:
+        found = [results.over_seeds(group, detector, name) for detector in results.detectors]
+        if any(found):
+            rows.append([group, *map(shown, found)])
+    return Table(title, text, ["task", *results.detectors], rows)
+
+
+def own_measures(results: Results) -> Iterator[Table]:
+    """Yield, per group with figures of its own protocol, a table of detectors and those."""
+    for group in results.groups:
+        names = dict.fromkeys(
+            name for result in results.tasks if result.group == group for d in result.detectors for name in d.own
+        )
+        if not names:
+            continue
+        digits = 2 if any("," in name for name in names) else 3
+        rows = [
+            [detector, *(shown(results.over_seeds(group, detector, name), digits) for name in names)]
+            for detector in results.detectors
+        ]
+        yield Table(f"{group}: its own protocol", "Mean over seeds ± standard deviation.", ["detector", *names], rows)
+
+
+ALARM_COLUMNS: dict[str, Callable[[Measures], float | None]] = {
+    "event recall": lambda m: m.event_recall,
+    "precision": lambda m: m.precision,
+    "alerts": lambda m: float(m.alerts),
+    "delay (events)": lambda m: m.delay_events,
+    "delay (s)": lambda m: m.delay_s,
+    "false alarms / 10,000": lambda m: m.false_alarms_per_10000,
+    "false alarms / key week": lambda m: m.false_alarms_per_key_week,
+}
+
+
+def alarms(results: Results) -> Table:
+    """Return what alerts every detector raised; thresholds and alerts of all follow the same rule."""
+    rows = []
+    for task in dict.fromkeys(result.task for result in results.tasks):
+        runs = [result for result in results.tasks if result.task == task]
+        for name in results.detectors:
+            found = [(run, d.overall) for run in runs for d in run.detectors if d.detector == name]
+            if not found:
+                continue
+            cells = [shown(_spread_of([column(m) for _, m in found]), 2) for column in ALARM_COLUMNS.values()]
+            realised = _spread_of([_ratio(m.realised, run.promised) for run, m in found])
+            everywhere = _spread_of([_ratio(m.realised_all, run.promised) for run, m in found])
+            rows.append([task, name, *cells, shown(realised, 2), shown(everywhere, 2)])
+    return Table(
+        "Alerts",
+        "Thresholds without labels: every detector's scores go through the same streaming threshold, asked for the same "
+        "rate. Event recall: labelled stretches in which an alert was open; precision: alerts that met one; delay: median "
+        "from a found stretch's start; false alarms: alerts that met none, per 10,000 unlabelled events, and per key and "
+        "week. Realised / promised: flagged unlabelled events (all events) over the rate asked for.",
+        ["task", "detector", *ALARM_COLUMNS, "realised / promised", "of all events"],
+        rows,
+    )
+
+
+def keys(results: Results) -> Table:
+    """Return our figures per key, of the tasks with several."""
+    rows = []
+    for task in dict.fromkeys(result.task for result in results.tasks):
+        runs = [result for result in results.tasks if result.task == task]
+        ours: list[DetectorResult] = [run.detectors[0] for run in runs]
+        for key in ours[0].keys:
+            measures = [d.keys[key] for d in ours]
+            first = measures[0]
+            columns = [
+                lambda m: m.average_precision,
+                lambda m: m.roc,
+                lambda m: m.vus_pr,
+                *ALARM_COLUMNS.values(),
+            ]
+            cells = [shown(_spread_of([column(m) for m in measures]), 2) for column in columns]
+            realised = _spread_of([_ratio(m.realised, runs[0].promised) for m in measures])
+            rows.append([task, key, f"{first.events:,}", f"{first.labelled:.1%}", *cells, shown(realised, 2)])
+    header = ["task", "key", "events", "labelled", "average precision", "ROC", "VUS-PR", *ALARM_COLUMNS]
+    return Table(f"{OURS}, per key", "As above.", [*header, "realised / promised"], rows)
+
+
+def coverage(results: Results) -> Table:
+    """Return how much of the unlabelled test values lies within forecast bands."""
+    rows = []
+    for task in dict.fromkeys(result.task for result in results.tasks):
+        runs: list[TaskResult] = [result for result in results.tasks if result.task == task]
+        cells = [
+            shown(spread(run.coverage[i].found for run in runs), 3) for i in range(len(runs[0].coverage))
+        ]
+        rows.append([task, *cells])
+    stated = [f"{band.stated:.0%}" for band in results.tasks[0].coverage] if results.tasks else []
+    text = "Share of unlabelled test values within the band that held so many of the held-out history's."
+    return Table("Forecast bands", text, ["task", *stated], rows)
+
+
+def attribution(results: Results) -> Table:
+    """Return whether alerts name the features at fault."""
+    rows = []
+    for task in dict.fromkeys(result.task for result in results.tasks):
+        found = [r.attribution for r in results.tasks if r.task == task and r.attribution]
+        if found:
+            rows.append(
+                [
+                    task,
+                    shown(_spread_of([a.hit_rate for a in found]), 2),
+                    shown(_spread_of([a.chance for a in found]), 2),
+                    shown(spread(float(a.alerted) for a in found), 1),
+                    str(found[0].faults),
+                ]
+            )
+    text = (
+        "HitRate@100 %: of the k features that the data's authors name for a stretch, how many are among the k largest "
+        "shares of its highest alert record; mean over stretches with one. Chance: of a random order."
+    )
+    return Table("Attribution", text, ["task", "HitRate@100 %", "chance", "stretches with an alert", "of"], rows)
+
+
+def _spread_of(values: list[float | None]) -> Spread | None:
+    return spread(value for value in values if value is not None)
+
+
+def _ratio(share: float | None, promised: float) -> float | None:
+    return None if share is None else share / promised
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number for a table; – where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def shown(found: Spread | None, digits: int = 3) -> str:
+    """Return a mean and, where several seeds differ, their deviation."""
+    if found is None:
+        return "–"
+    spread_text = f" ± {found.deviation:.{digits}f}" if found.deviation > 0 else ""
+    return number(found.mean, digits) + spread_text

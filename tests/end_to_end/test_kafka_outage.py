@@ -1,0 +1,97 @@
+"""A broker that goes away under load: the scorer waits and goes on, or gives up and says so."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.end_to_end import kafka_runs
+from tests.end_to_end.kafka_process import Fault
+from tests.end_to_end.kafka_runs import Fleet, Stream, assert_exactly_once
+from tests.kafka_broker import Cluster
+
+GIVE_UP_AFTER_S = 3.0
+REASONABLE_S = 40.0
+
+
+@pytest.mark.parametrize("away_s", [0, 12])
+def test_broker_killed_under_load_comes_back_and_scoring_goes_on(
+    stream: Stream, fleet: Fleet, kafka_node: Cluster, away_s: float
+) -> None:
+    """Killed (-9) in the middle, for longer than a transaction may last too: two scorers wait, and resume."""
+    records = kafka_runs.feed()
+    stream.append(records)
+    scorers = [fleet.start(name, poll_records=10) for name in ("one", "two")]
+    fleet.wait_for(300)
+    kafka_node.kill()
+    assert fleet.done < len(records)
+    time.sleep(away_s)
+    kafka_node.start()
+    fleet.wait_for(len(records))
+    assert all(scorer.alive for scorer in scorers)
+    fleet.stop_all()
+    assert_exactly_once(stream)
+
+
+def test_broker_that_hangs_under_load_comes_back_and_scoring_goes_on(
+    stream: Stream, fleet: Fleet, kafka_node: Cluster
+) -> None:
+    """Its connections stay open, and nothing answers for longer than a transaction and a session may last."""
+    records = kafka_runs.feed()
+    stream.append(records)
+    scorers = [fleet.start(name, poll_records=10) for name in ("one", "two")]
+    fleet.wait_for(300)
+    kafka_node.pause()
+    time.sleep(12)
+    kafka_node.resume()
+    assert fleet.done < len(records)
+    fleet.wait_for(len(records))
+    assert all(scorer.alive for scorer in scorers)
+    fleet.stop_all()
+    assert_exactly_once(stream)
+
+
+def test_idle_scorer_gives_up_on_a_broker_that_stays_away(
+    stream: Stream, fleet: Fleet, kafka_node: Cluster
+) -> None:
+    """A poll of an idle topic looks as always; the scorer asks, waits, and ends with a sentence."""
+    records = kafka_runs.feed(10)
+    stream.append(records)
+    scorer = fleet.start(give_up_after_s=GIVE_UP_AFTER_S)
+    fleet.wait_for(len(records))
+    kafka_node.kill()
+    assert scorer.wait(REASONABLE_S) == 1
+    assert "log out of reach, waiting" in scorer.output
+    sentence = scorer.output.splitlines()[-1]
+    assert sentence.startswith(f"streamlstm: kafka://{kafka_node.bootstrap}: could not reach topic")
+    assert "Traceback" not in scorer.output
+    kafka_node.start()
+    assert fleet.start(until_end=True).wait() == 0
+    assert_exactly_once(stream)
+
+
+def test_scorer_stuck_in_a_commit_is_ended_and_starts_again(
+    stream: Stream, fleet: Fleet, kafka_node: Cluster
+) -> None:
+    """The client would wait for ever; the watchdog ends the process with status 70."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    gate = fleet.gate()
+    scorer = fleet.start(fault=Fault("states", 4, gate), give_up_after_s=GIVE_UP_AFTER_S)
+    fleet.wait_until(lambda: gate.reached)
+    kafka_node.kill()
+    gate.open()
+    assert scorer.wait(REASONABLE_S) == 70
+    assert "stuck, ending the process" in scorer.output.splitlines()[-1]
+    kafka_node.start()
+    assert fleet.start(until_end=True).wait() == 0
+    assert_exactly_once(stream)
+
+
+def test_scorer_started_without_a_broker_gives_up(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:
+    """It waits for one to come, then ends with a sentence."""
+    kafka_node.kill()
+    scorer = fleet.start(give_up_after_s=GIVE_UP_AFTER_S)
+    assert scorer.wait(REASONABLE_S) == 1
+    assert scorer.output.splitlines()[-1].startswith(f"streamlstm: kafka://{kafka_node.bootstrap}: could not")
