@@ -23,6 +23,7 @@ from streamlstm.adapters.kafka.library_log import show_library_log
 from streamlstm.errors import SettingsError, StreamlstmError
 from streamlstm.services.settings import (
     AlertSettings,
+    EvaluateSettings,
     InspectSettings,
     ReplaySettings,
     ScoreSettings,
@@ -36,7 +37,8 @@ CONFIG = "streamlstm.toml"
 SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the same seed
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
-OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_DATA", "STREAMLSTM_WEBHOOK_SECRET"}
+EVALUATE_DEFAULTS = EvaluateSettings()
+OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_WEBHOOK_SECRET", "STREAMLSTM_REGISTRY_LOGIN"}
 PIPE_CLOSED = 141  # the exit status that a shell gives a program whose reader has seen enough
 PIPE_COLUMNS = 100_000  # who reads a pipe wants lines whole
 
@@ -159,6 +161,21 @@ def alert(*, settings: AlertSettings) -> None:
 
 
 @app.command
+def evaluate(*, settings: EvaluateSettings = EVALUATE_DEFAULTS) -> None:
+    """Say how well it detects on labelled data, beside other detectors, judged causally.
+
+    Published data: `streamlstm evaluate --suite mitbih skab --seeds 0 1 2 --data ../shared/data`
+
+    Your own: `streamlstm evaluate --stream s.toml --history train.csv --test test.csv --label-column fault`
+
+    Thresholds are set without labels. Writes results.md, results.json and report.html.
+    """
+    from streamlstm.services.evaluator import evaluate as run
+
+    run(settings, _wide_output())
+
+
+@app.command
 def topics(*, settings: TopicsSettings) -> None:
     """Make the topics of a stream on Kafka that are missing, and say what is wrong with those there.
 
@@ -187,10 +204,7 @@ def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> Non
     """
     from streamlstm.services.inspector import inspect as run
 
-    console = _Output()
-    if not console.is_terminal:
-        console.width = PIPE_COLUMNS
-    run(target, settings, console)
+    run(target, settings, _wide_output())
 
 
 @app.command
@@ -284,6 +298,13 @@ class _Output(Console):
     def on_broken_pipe(self) -> None:
         """Raise what rich would end the process for."""
         raise BrokenPipeError
+
+
+def _wide_output() -> Console:
+    console = _Output()
+    if not console.is_terminal:
+        console.width = PIPE_COLUMNS
+    return console
 
 
 def main() -> None:

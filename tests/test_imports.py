@@ -71,8 +71,9 @@ def test_rooms_are_where_this_file_looks_for_them() -> None:
     [
         ("core", {"core", "errors"}),
         ("training", {"core", "errors", "training"}),
+        ("evaluation", {"core", "errors", "training", "evaluation"}),
         ("adapters", {"core", "errors", "adapters", "__version__"}),
-        ("services", {"core", "errors", "adapters", "training", "services", "__version__"}),
+        ("services", {"core", "errors", "adapters", "training", "evaluation", "services", "__version__"}),
     ],
 )
 def test_room_imports_only_from_rooms_below(room: str, allowed: set[str]) -> None:

@@ -22,14 +22,22 @@ from streamlstm.training.calibrate import fit_tail
 
 
 def detect(
-    name: str, stream: Stream, score: NDArray[np.float64], judged: NDArray[np.bool_], bundle: Bundle
+    name: str,
+    stream: Stream,
+    score: NDArray[np.float64],
+    judged: NDArray[np.bool_],
+    bundle: Bundle,
+    *,
+    in_decades: bool = False,
 ) -> Detection:
     """Return what a detector with these scores, (N,), would have alerted to; alerting as in ``bundle``.
+
+    ``in_decades``: the scores already are decades of surprise.
 
     The threshold learns from the ``judged`` events and from the calibration part, as the detector's own does.
     """
     calibrating = (stream.part == CALIBRATE) & np.isfinite(score)
-    decades = surprise_curve(score[calibrating])(score)
+    decades = score if in_decades else surprise_curve(score[calibrating])(score)
     tail = tail_parameters(*fit_tail(decades[calibrating]), bundle.alerting.alarm_rate)
     walked = judged | (calibrating & stream.follows[stream.key])
     flagged, alert = np.zeros(len(stream), dtype=bool), np.full(len(stream), -1, dtype=np.int64)

@@ -51,7 +51,8 @@ def static_mahalanobis(stream: Stream, _seed: int) -> Scores:
     floor = SMALLEST_VARIANCE * np.trace(estimate.covariance_) / values.shape[1] + 1e-9
     precision = np.linalg.inv(estimate.covariance_ + floor * np.eye(values.shape[1]))
     off = values - estimate.location_
-    return np.einsum("ni,ij,nj->n", off, precision, off)
+    squared: Scores = np.einsum("ni,ij,nj->n", off, precision, off)
+    return squared
 
 
 def pca_residual(stream: Stream, _seed: int) -> Scores:
@@ -72,7 +73,8 @@ def isolation_forest(stream: Stream, seed: int) -> Scores:
     """Return how easily the last events are isolated from those of the learning part."""
     windows = _windows(stream)
     forest = IsolationForest(n_estimators=TREES, random_state=seed).fit(_thinned(windows[stream.part == LEARN]))
-    return -forest.score_samples(windows)
+    easily: Scores = -forest.score_samples(windows)
+    return easily
 
 
 def half_space_trees(stream: Stream, seed: int) -> Scores:
@@ -82,7 +84,7 @@ def half_space_trees(stream: Stream, seed: int) -> Scores:
     learned = stream.values[stream.part == LEARN]
     low, high = learned.min(axis=0), learned.max(axis=0)
     scaled = np.clip((stream.values - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-    trees = HalfSpaceTrees(
+    trees: Any = HalfSpaceTrees(
         n_trees=HALF_SPACE_TREES, height=HALF_SPACE_HEIGHT, window_size=HALF_SPACE_WINDOW, seed=seed
     )
     names = list(range(scaled.shape[1]))

@@ -31,9 +31,10 @@ class Detection:
 class Measures(msgspec.Struct, frozen=True):
     """How well one detector did on some events; a figure is None where it has no meaning.
 
-    ``event_recall``: the share of labelled stretches in which an alert was open. ``precision``: the share of alerts
-    that met one. ``delay_events`` and ``delay_s``: median from a found stretch's start. ``false_alarms_per_10000``:
-    alerts that met none, per 10,000 unlabelled events. ``realised``: the share of unlabelled events flagged;
+    ``precision``: the share of alerts that opened in a labelled stretch. ``event_recall``: the share of labelled
+    stretches in which such an alert was open. ``delay_events`` and ``delay_s``: median time from a stretch's start to
+    the first alert that opened in it. ``false_alarms_per_10000``: alerts that opened in none, per 10,000 unlabelled
+    events. ``realised``: the share of unlabelled events flagged;
     ``realised_all``: of all events. An alert reaches from the event that opens it to its last flagged one.
     """
 
@@ -56,13 +57,16 @@ class Measures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Alarms:
-    """The alerts and labelled stretches of some keys, by position in the stream, and which met which."""
+    """The alerts and labelled stretches of some keys, by position in the stream; which stretches were found and which
+    alerts were true; and from a stretch's start to the first alert in it, events and ms, where one opened.
+    """
 
     alerts: list[Stretch]
     truth: list[Stretch]
     found: list[bool]
     true: list[bool]
-    delay: list[int]
+    delay_events: list[int]
+    delay_ms: list[int]
 
 
 def match(stream: Stream, detection: Detection, judged: NDArray[np.bool_], keys: list[slice]) -> Alarms:
@@ -77,14 +81,24 @@ def match(stream: Stream, detection: Detection, judged: NDArray[np.bool_], keys:
             if judged[part][s.start : s.end].any()
         ]
         alerts += _alerts(detection, judged, part)
-    found, delay = [], []
-    for stretch in truth:
-        first = min((max(a.start, stretch.start) for a in alerts if _meet(a, stretch)), default=None)
-        found.append(first is not None)
-        if first is not None:
-            delay.append(first - stretch.start)
-    true = [any(_meet(alert, stretch) for stretch in truth) for alert in alerts]
-    return Alarms(alerts, truth, found, true, delay)
+    true = [any(_opens_in(alert, stretch) for stretch in truth) for alert in alerts]
+    trusted = [alert for alert, ok in zip(alerts, true, strict=True) if ok]
+    found = [any(_meet(alert, stretch) for alert in trusted) for stretch in truth]
+    firsts = [(s.start, next((a.start for a in trusted if _opens_in(a, s)), None)) for s in truth]
+    pairs = [(start, first) for start, first in firsts if first is not None]
+    times = stream.timestamp_ms
+    return Alarms(
+        alerts,
+        truth,
+        found,
+        true,
+        delay_events=[first - start for start, first in pairs],
+        delay_ms=[int(times[first] - times[start]) for start, first in pairs],
+    )
+
+
+def _opens_in(alert: Stretch, stretch: Stretch) -> bool:
+    return stretch.start <= alert.start < stretch.end
 
 
 def _meet(one: Stretch, other: Stretch) -> bool:
@@ -127,8 +141,8 @@ def measure(
         alerts=len(alarms.alerts),
         event_recall=float(np.mean(alarms.found)) if alarms.found else None,
         precision=float(np.mean(alarms.true)) if alarms.true else None,
-        delay_events=float(np.median(alarms.delay)) if alarms.delay else None,
-        delay_s=_delay_s(stream, alarms),
+        delay_events=float(np.median(alarms.delay_events)) if alarms.delay_events else None,
+        delay_s=float(np.median(alarms.delay_ms)) / 1000 if alarms.delay_ms else None,
         false_alarms_per_10000=PER_EVENTS * false / calm if calm else None,
         false_alarms_per_key_week=false / weeks if weeks > 0 else None,
         realised=float(flagged[~label].mean()) if calm else None,
@@ -139,14 +153,3 @@ def measure(
 def _span_ms(stream: Stream, judged: NDArray[np.bool_], part: slice) -> float:
     times = stream.timestamp_ms[part][judged[part]]
     return float(times.max() - times.min()) if len(times) else 0.0
-
-
-def _delay_s(stream: Stream, alarms: Alarms) -> float | None:
-    found = [stretch for stretch, ok in zip(alarms.truth, alarms.found, strict=True) if ok]
-    if not found:
-        return None
-    delays = [
-        float(stream.timestamp_ms[stretch.start + delay] - stream.timestamp_ms[stretch.start]) / 1000
-        for stretch, delay in zip(found, alarms.delay, strict=True)
-    ]
-    return float(np.median(delays))

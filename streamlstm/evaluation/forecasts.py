@@ -60,9 +60,7 @@ def attribution(task: Task, run: Run, stream: Stream) -> Attribution | None:
     index_of = stream.record_index
     rates, chances = [], []
     for fault in task.faults:
-        inside = [
-            record for at, record in run.alerts if fault.start <= index_of[at] < fault.end and record.features
-        ]
+        inside = [record for at, record in run.alerts if fault.start <= index_of[at] < fault.end and record.features]
         if not inside:
             continue
         worst = max(inside, key=lambda record: record.score or 0.0)

@@ -73,7 +73,8 @@ def judge(
         else:
             score = BASELINES[name](stream, options.seed)
         lowest = np.nanmin(score)
-        detections.append(detect(name, stream, np.nan_to_num(score, nan=float(lowest)), judged, bundle))
+        score = np.nan_to_num(score, nan=float(lowest))
+        detections.append(detect(name, stream, score, judged, bundle, in_decades=name == windowed.NAME))
     buffer = min(bundle.calibration.period, LARGEST_BUFFER)
     result = TaskResult(
         task=task.name,

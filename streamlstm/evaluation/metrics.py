@@ -88,11 +88,13 @@ def softened(label: Labels, width: int, key: NDArray[np.integer]) -> NDArray[np.
 
 
 def _starts(label: Labels, key: NDArray[np.integer]) -> Labels:
-    return label & np.append(True, ~label[:-1] | (key[1:] != key[:-1]))
+    starts: Labels = label & np.append(True, ~label[:-1] | (key[1:] != key[:-1]))
+    return starts
 
 
 def _ends(label: Labels, key: NDArray[np.integer]) -> Labels:
-    return label & np.append(~label[1:] | (key[1:] != key[:-1]), True)
+    ends: Labels = label & np.append(~label[1:] | (key[1:] != key[:-1]), True)
+    return ends
 
 
 def _reached(

@@ -1,11 +1,11 @@
 """NAB's score, from its published rules.
 
-Source: Lavin & Ahmad 2015, "Evaluating Real-time Anomaly Detection Algorithms: the Numenta Anomaly Benchmark", and the
-rules of version 1.1 where the paper is silent. A window's earliest detection earns 2σ(−5y) − 1 with y from −1 (its first
-row) to 0 (its last), as a share of the most that can be earned; a window without any costs the weight of a miss. A
-detection outside costs up to the weight of a false alarm: nothing right behind a window, all of it three window lengths
-on. A file's first 15 % of rows, 750 at most, are probation and do not count. The score of a corpus is scaled such that a
-detector that says nothing has 0 and a perfect one 100.
+Source: Lavin & Ahmad 2015, "Evaluating Real-time Anomaly Detection Algorithms: the Numenta Anomaly Benchmark", and
+the rules of version 1.1 where the paper is silent. A window's earliest detection earns 2σ(−5y) − 1 with y from −1 (its
+first row) to 0 (its last), as a share of the most that can be earned; a window without any costs the weight of a miss.
+A detection outside costs up to the weight of a false alarm: nothing right behind a window, all of it three window
+lengths on. A file's first 15 % of rows, 750 at most, are probation and do not count. The score of a corpus is scaled
+such that a detector that says nothing has 0 and a perfect one 100.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PROBATION_ROWS = 750
 REFRACTORY_SHARE = 0.03  # of a file's rows: one alarm counts for so long; recipe
 FAR = 3.0  # window lengths behind a window, from where a false alarm costs all of its weight
 SWEPT_THRESHOLDS = 400  # where alarms have a refractory span, and each threshold is a walk
+
+Position = float | NDArray[np.float64]
 
 
 class Profile(NamedTuple):
@@ -69,13 +71,14 @@ def probation_rows(rows: int) -> int:
     return min(int(PROBATION_SHARE * rows), PROBATION_ROWS)
 
 
-def scaled_sigmoid(position: float) -> float:
+def scaled_sigmoid(position: Position) -> NDArray[np.float64]:
     """Return the worth of a detection at a position: −1 a window's start, 0 its end, beyond: behind it.
 
-    >>> round(scaled_sigmoid(-1.0), 5), scaled_sigmoid(0.0), scaled_sigmoid(3.0)
-    (0.98661, 0.0, -1.0)
+    >>> scaled_sigmoid(np.array([-1.0, 0.0, 3.0])).round(5).tolist()
+    [0.98661, 0.0, -1.0]
     """
-    return -1.0 if position >= FAR else 2.0 / (1.0 + math.exp(5.0 * position)) - 1.0
+    near = np.minimum(position, FAR)
+    return np.where(near >= FAR, -1.0, 2.0 / (1.0 + np.exp(5.0 * near)) - 1.0)
 
 
 def row_worth(rows: int, windows: Sequence[tuple[int, int]], profile: Profile) -> NDArray[np.float64]:
@@ -84,28 +87,34 @@ def row_worth(rows: int, windows: Sequence[tuple[int, int]], profile: Profile) -
     most = scaled_sigmoid(-1.0)
     for number, (first, last) in enumerate(windows):
         width = last - first + 1
-        for row in range(first, last + 1):
-            worth[row] = profile.hit * scaled_sigmoid(-(last - row + 1) / width) / most
         end = windows[number + 1][0] if number + 1 < len(windows) else rows
-        for row in range(last + 1, end):
-            worth[row] = profile.false_alarm * scaled_sigmoid((row - last) / max(width - 1, 1))
+        inside, behind = np.arange(first, last + 1), np.arange(last + 1, end)
+        worth[inside] = profile.hit * scaled_sigmoid(-(last - inside + 1) / width) / most
+        worth[behind] = profile.false_alarm * scaled_sigmoid((behind - last) / max(width - 1, 1))
     return worth
 
 
 def score_detections(files: Sequence[tuple[NDArray[np.bool_], Sequence[tuple[int, int]]]], profile: Profile) -> float:
     """Return the normalised score of detections, one flag per row of each file."""
-    raw, windows_in_all = 0.0, 0
-    for detected, windows in files:
-        worth = row_worth(len(detected), windows, profile)
-        counts = detected & (np.arange(len(detected)) >= probation_rows(len(detected)))
-        outside = np.ones(len(detected), dtype=bool)
-        for first, last in windows:
-            outside[first : last + 1] = False
-            hits = np.flatnonzero(counts[first : last + 1])
-            raw += worth[first + hits[0]] if len(hits) else -profile.miss
-        raw += worth[counts & outside].sum()
-        windows_in_all += len(windows)
-    return normalised(raw, windows_in_all, profile)
+    raw = sum(
+        _raw(detected, windows, row_worth(len(detected), windows, profile), profile) for detected, windows in files
+    )
+    return normalised(raw, sum(len(windows) for _, windows in files), profile)
+
+
+def _raw(
+    detected: NDArray[np.bool_], windows: Sequence[tuple[int, int]], worth: NDArray[np.float64], profile: Profile
+) -> float:
+    """Return what a file's detections are worth in all, given each row's worth."""
+    counts = detected.copy()
+    counts[: probation_rows(len(detected))] = False
+    outside = counts.copy()
+    raw = 0.0
+    for first, last in windows:
+        outside[first : last + 1] = False
+        hits = np.flatnonzero(counts[first : last + 1])
+        raw += float(worth[first + hits[0]]) if len(hits) else -profile.miss
+    return raw + float(worth[outside].sum())
 
 
 def normalised(raw: float, windows: int, profile: Profile) -> float:
@@ -165,10 +174,15 @@ def optimise_alarms(files: Sequence[File], profile: Profile) -> Optimum:
     pooled = np.concatenate([file.score[file.probation :] for file in files])
     pooled = np.sort(pooled[~np.isnan(pooled)])[::-1]
     ranks = np.unique(np.geomspace(1, len(pooled), SWEPT_THRESHOLDS).astype(int)) - 1
+    worths = [row_worth(len(file.score), file.windows, profile) for file in files]
+    windows_in_all = sum(len(file.windows) for file in files)
     best = Optimum(0.0, math.inf)
     for threshold in np.unique(pooled[ranks]):
-        detected = [(alarms_in(file, float(threshold)), file.windows) for file in files]
-        score = score_detections(detected, profile)
+        raw = sum(
+            _raw(alarms_in(file, float(threshold)), file.windows, worth, profile)
+            for file, worth in zip(files, worths, strict=True)
+        )
+        score = normalised(raw, windows_in_all, profile)
         if score > best.score:
             best = Optimum(score, float(threshold))
     return best

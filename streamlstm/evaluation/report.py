@@ -38,9 +38,9 @@ _PAGE = """<!doctype html>
 </style></head><body>
 <h1>Evaluation</h1>
 <p>{summary}</p>
-<p>Made by <code>{command}</code> with streamlstm {version}, {updates} updates, seeds {seeds}. One setting for all tasks.
-Causal: the history lies before what is scored, every event is scored as it arrives, thresholds are set without labels,
-and no points are adjusted.</p>
+<p>Made by <code>{command}</code> with streamlstm {version}, {updates} updates, seeds {seeds}. One setting for all
+tasks. Causal: the history lies before what is scored, every event is scored as it arrives, thresholds are set without
+labels, and no points are adjusted.</p>
 {tables}
 {plots}
 </body></html>
@@ -98,7 +98,8 @@ def _scenes(alarms: Alarms) -> list[tuple[str, int]]:
 
 
 def _times(judged: Judged, at: NDArray[np.integer]) -> NDArray[np.datetime64]:
-    return judged.stream.timestamp_ms[at].astype("datetime64[ms]")
+    times: NDArray[np.datetime64] = judged.stream.timestamp_ms[at].astype("datetime64[ms]")
+    return times
 
 
 def _overview(judged: Judged, part: slice, alarms: Alarms, name: str) -> go.Figure:

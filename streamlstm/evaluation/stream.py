@@ -46,7 +46,8 @@ class Stream:
     @property
     def test(self) -> NDArray[np.bool_]:
         """Which events are judged, (N,)."""
-        return self.part == TEST
+        test: NDArray[np.bool_] = self.part == TEST
+        return test
 
     def of_each_key(self) -> Iterator[slice]:
         """Yield where each key's events stand."""

@@ -74,7 +74,7 @@ def _events(table: pd.DataFrame, schema: StreamSchema) -> Iterator[dict[str, Any
 def frame_label(label: NDArray[np.generic], schema: StreamSchema) -> NDArray[np.bool_]:
     """Return the label of each event: whether any of its samples is labelled."""
     whole = len(label) // schema.frame_samples * schema.frame_samples
-    return label[:whole].astype(bool).reshape(-1, schema.frame_samples).any(axis=1)
+    return np.asarray(label[:whole].astype(bool).reshape(-1, schema.frame_samples).any(axis=1))
 
 
 def regular_times(events: int, step_ms: float, first: int = 0) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
         if first >= part.stop:
             continue
         at = np.arange(first, part.stop)
-        errors, hidden = _run(inputs, stream.values, stream.present, at, bundle)
+        errors, hidden = forecast_errors(inputs, stream, at, bundle)
         scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score)
     return scores
 
@@ -48,14 +48,14 @@ def _with_embeddings(stream: Stream, bundle: Bundle) -> NDArray[np.float32]:
 
 
 @torch.no_grad()
-def _run(
-    inputs: NDArray[np.float32],
-    values: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    at: NDArray[np.int64],
-    bundle: Bundle,
+def forecast_errors(
+    inputs: NDArray[np.float32], stream: Stream, at: NDArray[np.int64], bundle: Bundle
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return, for each event, its L·D errors against a window's forecasts, and the hidden state after the event."""
+    """Return, for each event of ``at``, its L·D errors against a window's forecasts, and the hidden state after it.
+
+    ``inputs`` (N, width) with embeddings; **trap**: 64 events of the same key must stand before each of ``at``.
+    """
+    values, present = stream.values, stream.present
     every, model = torch.from_numpy(inputs), bundle.model
     size, horizon, width = bundle.architecture.hidden, model.horizon, values.shape[1]
     weights = [torch.from_numpy(matrix) for matrix in model.weights]
@@ -96,7 +96,11 @@ def _scores(
     padded = np.zeros(score.whitening.shape[0], np.float32)
     whitened = np.zeros(errors.shape[1], np.float32)
     channels = score.weights.shape[0]
-    raw, decades, running = np.zeros(channels, np.float32), np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+    raw, decades, running = (
+        np.zeros(channels, np.float32),
+        np.zeros(channels, np.float32),
+        np.zeros(channels, np.float32),
+    )
     result = np.full(len(errors), np.nan)
     scored = 0
     for i in range(len(errors)):

@@ -151,9 +151,8 @@ def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle
     table.add_row("last event", f"{_time(integers[LAST_TIMESTAMP_MS])}, offset {integers[LAST_OFFSET]}")
     phase = integers[PHASE]
     table.add_row("alert", PHASES[phase] + (f", opened at offset {integers[OPENED_OFFSET]}" if phase == OPEN else ""))
-    table.add_row(
-        "usual score", f"95 % below {tail[TAIL_START]:.3f}, the others {tail[TAIL_SCALE]:.3f} above it on average"
-    )
+    usual = f"{100 * (1 - bundle.parameters().tail.level):.4g} % below {tail[TAIL_START]:.3f}"
+    table.add_row("usual score", f"{usual}; the tail's scale above that is {tail[TAIL_SCALE]:.3f}")
 
 
 def _scores_of(log: EventLog, topic: str, partition: int, key: str) -> Iterator[Record]:

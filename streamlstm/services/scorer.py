@@ -19,6 +19,7 @@ import structlog
 from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.bundle import Alerting, Bundle
+from streamlstm.core.event import Parse
 from streamlstm.core.log import EventLog, Record, ScorerSession
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
@@ -28,6 +29,7 @@ from streamlstm.errors import BundleError, LogUnavailable
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.outage import Outage
+from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import ScoreSettings
 from streamlstm.services.stop import stop_on_signals
 from streamlstm.services.totals import BadRecordCap, Totals
@@ -50,7 +52,7 @@ def load_for(settings: ScoreSettings) -> Bundle:
     return bundle
 
 
-def new_scorer(bundle: Bundle, settings: ScoreSettings) -> Scorer:
+def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = None) -> Scorer:
     """Return a scorer with the settings that were given, and the bundle's for the others."""
     given = {name: value for name in Alerting.__struct_fields__ if (value := getattr(settings, name)) is not None}
     return Scorer(
@@ -58,6 +60,7 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings) -> Scorer:
         alerting=msgspec.structs.replace(bundle.alerting, **given),
         max_keys=settings.max_keys,
         reset_foreign_states=settings.on_model_change == "reset",
+        parse=parse,
     )
 
 
@@ -122,12 +125,12 @@ def _loop(
     totals: Totals,
     outage: Outage,
 ) -> None:
-    cap = BadRecordCap(settings.max_bad_records)
+    cap, parse = BadRecordCap(settings.max_bad_records), parser_of(settings, bundle.schema)
     reported, reported_s = 0, time.monotonic()
     scorer: Claimed | None = None
     while not stop.is_set():
         try:
-            scorer = scorer or _resumed(session, bundle, settings)
+            scorer = scorer or _resumed(session, bundle, settings, parse)
             records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
@@ -174,14 +177,14 @@ class Claimed:
         self._claims = claims
 
 
-def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings) -> Claimed:
+def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, parse: Parse | None) -> Claimed:
     """Return a scorer that stands where the log does: at the start, and after the log was out of reach.
 
     It knows no key yet. A commit whose answer was lost may have been stored or not; so after an
     outage only what the log holds counts, and keys are loaded from it as after a restart.
     """
     session.rewind()
-    return Claimed(new_scorer(bundle, settings))
+    return Claimed(new_scorer(bundle, settings, parse))
 
 
 def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:

@@ -47,6 +47,8 @@ class TrainSettings:
     "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "Topic to learn from, with --log."
+    registry: str | None = None
+    "Schema registry, http(s)://HOST:PORT: records are Avro in Confluent's wire format, not JSON."
     since: str | None = None
     "With --log: take records the log took at or after this ISO 8601 time."
     until: str | None = None
@@ -92,6 +94,8 @@ class ScoreSettings:
     "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The input topic; scores go to TOPIC.scores, alerts to TOPIC.alerts, bad records to TOPIC.dead-letters."
+    registry: str | None = None
+    "Schema registry, http(s)://HOST:PORT: records are Avro in Confluent's wire format, not JSON."
     group: str = "streamlstm"
     "Name under which offsets and states are kept; another name starts from the topic's beginning."
     stream: Path | None = None
@@ -254,3 +258,36 @@ class TopicsSettings:
     "Remove scores, alerts and dead letters after this time; never unless given."
     dry_run: bool = False
     "Change nothing, only say what is missing or wrong."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Options of ``streamlstm evaluate``."""
+
+    suite: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ()
+    "Labelled data sets to evaluate on: asd, mitbih, nab, skab, smd, ucr, or all."
+    data: Path = Path("../shared/data")
+    "Directory with the suites' data."
+    stream: Path | None = None
+    "Instead of a suite, labelled files of your own: their stream schema."
+    history: tuple[Path, ...] = ()
+    "Files to learn from: CSV, Parquet, JSON lines or WFDB (.hea). Give the option once per file."
+    test: Path | None = None
+    "File to score, after the history: CSV or Parquet."
+    labels: Path | None = None
+    "What was wrong when: CSV with the columns start, end (ISO 8601, both included) and, if wanted, key."
+    label_column: str | None = None
+    "Instead of --labels: the column of the file to score that holds 0 or 1. The detector does not see it."
+    seeds: Annotated[tuple[Whole, ...], Parameter(consume_multiple=True)] = (0,)
+    "Seeds to train with, one run each: --seeds 0 1 2."
+    baselines: Literal["all", "none"] = "all"
+    "Other detectors to run beside ours."
+    only: str | None = None
+    'Only the tasks with this in their name, such as "MIT-BIH 106".'
+    out: Path = Path("evaluation")
+    "Directory for results.md, results.json and report.html."
+    alarm_rate: Rate = 1e-3
+    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
+    updates: Positive = 400
+    "Weight updates at most; training stops earlier when the held-out loss no longer falls."

@@ -22,6 +22,7 @@ from streamlstm.core.log import EventLog, Record
 from streamlstm.core.schema import StreamSchema
 from streamlstm.errors import BundleError, HistoryError, SettingsError
 from streamlstm.services.log_url import open_log
+from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
 from streamlstm.training.history import History, history_of
@@ -54,7 +55,7 @@ def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
     """Read and decode the history; bad records are counted and named, not learned from."""
     if bool(settings.history) == bool(settings.log):
         raise SettingsError("give either --history FILE (once per file) or --log URL with --topic")
-    decoder = EventDecoder(schema)
+    decoder = EventDecoder(schema, parser_of(settings, schema) if settings.log else None)
     batches: list[EventBatch] = []
     refused: Counter[str] = Counter()
     example = ""

@@ -6,19 +6,26 @@ import io
 import json
 import struct
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import fastavro
 import pytest
 
 from streamlstm.adapters.avro import avro_parser
+from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.event import EventDecoder
-from streamlstm.core.log import Record
+from streamlstm.core.log import NewRecord, Record
 from streamlstm.core.schema import StreamSchema
-from streamlstm.errors import LogError, LogUnavailable
+from streamlstm.errors import LogError, LogUnavailable, SettingsError
+from streamlstm.services.registry import LOGIN_VARIABLE, parser_of
+from streamlstm.services.scorer import run
+from streamlstm.services.settings import ScoreSettings
+from streamlstm.training.history import history_of
+from streamlstm.training.train import Options, train
 
 EVENT = {
     "type": "record",
@@ -47,11 +54,14 @@ class Registry:
     def __init__(self) -> None:
         self.status = 200
         self.asked: list[str] = []
+        self.logins: list[str] = []
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 registry.asked.append(self.path)
+                if login := self.headers["Authorization"]:
+                    registry.logins.append(login)
                 known = "/schemas/ids/7" in self.path
                 status = registry.status if known or registry.status != 200 else 404
                 body = {"schema": json.dumps(EVENT)} if status == 200 else {"error_code": 40403, "message": "no"}
@@ -159,3 +169,53 @@ def test_registry_that_refuses_us_is_an_error(registry: Registry) -> None:
     with pytest.raises(LogError, match="schema registry") as caught:
         decoder(registry).decode([record(wire())])
     assert not isinstance(caught.value, LogUnavailable)
+
+
+# The whole way
+
+
+def test_topic_of_avro_records_is_scored_as_the_same_one_of_json(registry: Registry, tmp_path: Path) -> None:
+    """The format of the records changes no score, and bad ones become dead letters with their own bytes."""
+    schema = StreamSchema.from_toml(SCHEMA.format(unit="ms"))
+    events = [{"pump": "p1", "time": MOMENT + timedelta(seconds=i), "pressure": 2.0 + i % 7} for i in range(300)]
+    bundle = train(
+        history_of([EventDecoder(schema).decode([record(as_json(event)) for event in events])[0]]),
+        schema,
+        Options(updates=5, hidden=8),
+    ).bundle
+    found = {}
+    for name, encode in (("json", as_json), ("avro", lambda event: wire(**event))):
+        log = SqliteLog(tmp_path / f"{name}.db", clock=lambda: int(events[-1]["time"].timestamp() * 1000))
+        log.create_topic("events", 1)
+        log.append("events", [NewRecord(None, encode(event)) for event in events] + [NewRecord(None, b"bad")])
+        settings = ScoreSettings(log="", until_end=True, registry=registry.url if name == "avro" else None)
+        run(log, bundle, settings, Event())
+        found[name] = [r.value for r in log.read("events.scores", 0, 0, 1000)]
+        (letter,) = log.read("events.dead-letters", 0, 0, 10)
+        assert letter.value == b"bad"
+        log.close()
+    assert found["avro"] == found["json"]
+    assert len(found["json"]) == 300
+
+
+def as_json(event: dict[str, Any]) -> bytes:
+    """Return the event as JSON, with its time in ms."""
+    return json.dumps({**event, "time": int(event["time"].timestamp() * 1000)}).encode()
+
+
+@pytest.mark.parametrize("address", ["", "registry:8081", "ftp://x", "https://user:word@x"])
+def test_registry_address_that_cannot_be_is_refused(address: str) -> None:
+    """The message shows no password."""
+    with pytest.raises(SettingsError, match="--registry") as caught:
+        parser_of(ScoreSettings(registry=address), StreamSchema.from_toml(SCHEMA.format(unit="ms")), {})
+    assert "word@" not in str(caught.value)
+
+
+def test_log_in_at_the_registry_comes_from_the_environment(registry: Registry) -> None:
+    """Sent as HTTP basic authentication."""
+    parse = parser_of(
+        ScoreSettings(registry=registry.url), StreamSchema.from_toml(SCHEMA.format(unit="ms")), {LOGIN_VARIABLE: "a:b"}
+    )
+    assert parse is not None
+    parse(wire())
+    assert registry.logins == ["Basic YTpi"]

@@ -550,16 +550,14 @@ def test_other_errors_keep_their_meaning() -> None:
 
 
 @pytest.fixture
-def library() -> Iterator[tuple[logging.Logger, list[float]]]:
+def library(monkeypatch: pytest.MonkeyPatch) -> tuple[logging.Logger, list[float]]:
     """A logger below kafka's whose records go to ours, and the clock of what it shows."""
     clock = [0.0]
-    handler, kafka = LibraryLog(lambda: clock[0]), logging.getLogger("kafka")
-    kafka.addHandler(handler)
-    kafka.setLevel(logging.DEBUG)
+    kafka = logging.getLogger("kafka")
+    monkeypatch.setattr(kafka, "handlers", [LibraryLog(lambda: clock[0])])
+    monkeypatch.setattr(kafka, "level", logging.DEBUG)
     structlog.reset_defaults()
-    yield logging.getLogger("kafka.producer.sender"), clock
-    kafka.removeHandler(handler)
-    kafka.setLevel(logging.NOTSET)
+    return logging.getLogger("kafka.producer.sender"), clock
 
 
 def test_library_says_a_thing_in_one_line_once_a_minute(library: tuple[logging.Logger, list[float]]) -> None:
@@ -598,8 +596,9 @@ def test_library_says_nothing_of_what_it_mends_itself(library: tuple[logging.Log
 
 
 @pytest.fixture
-def forgotten() -> Iterator[None]:
-    """Collect the sockets that kafka-python forgets wherever it cannot connect."""
+def forgotten(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Collect the sockets that kafka-python forgets wherever it cannot connect; records of its log hold them."""
+    caplog.set_level(logging.CRITICAL, "kafka")
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

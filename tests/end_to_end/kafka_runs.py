@@ -13,8 +13,8 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -268,6 +268,30 @@ def outcomes(stream: Stream, records: Iterable[Any]) -> list[tuple[int, int]]:
         [(r.partition, decode_score(r.value).offset) for r in records if r.topic == scores]
         + [(r.partition, int(dict(r.headers)["offset"])) for r in records if r.topic == dead_letters]
     )
+
+
+@contextmanager
+def load(stream: Stream, records: Sequence[NewRecord], per_s: float) -> Iterator[None]:
+    """Append records at a pace; all of them are there when the block ends."""
+    hurry, failures = threading.Event(), list[Exception]()
+
+    def append() -> None:
+        try:
+            with closing(stream.log("load")) as log:
+                for start in range(0, len(records), 40):
+                    log.append(stream.topic, records[start : start + 40])
+                    hurry.wait(40 / per_s)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        yield
+    finally:
+        hurry.set()
+        thread.join()
+    assert not failures
 
 
 class Running:

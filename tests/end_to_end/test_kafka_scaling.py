@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 
-from streamlstm.core.log import NewRecord
 from tests.end_to_end import kafka_runs
-from tests.end_to_end.kafka_runs import Fleet, Running, Stream, assert_exactly_once
+from tests.end_to_end.kafka_runs import Fleet, Running, Stream, assert_exactly_once, load
 
 LONG_MS = 30_000  # a session time-out that no test waits for
-
-
-@contextmanager
-def load(stream: Stream, records: Sequence[NewRecord], per_s: float) -> Iterator[None]:
-    """Append records at a pace; all of them are there when the block ends."""
-    hurry = threading.Event()
-
-    def append() -> None:
-        with closing(stream.log()) as log:
-            for start in range(0, len(records), 40):
-                log.append(stream.topic, records[start : start + 40])
-                hurry.wait(40 / per_s)
-
-    thread = threading.Thread(target=append)
-    thread.start()
-    try:
-        yield
-    finally:
-        hurry.set()
-        thread.join()
 
 
 def settle(fleet: Fleet, *processes: Running) -> None:

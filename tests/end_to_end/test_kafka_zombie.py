@@ -79,3 +79,22 @@ def test_second_process_of_an_instance_takes_the_first_ones_place(stream: Stream
     assert second.alive
     fleet.stop_all()
     assert_exactly_once(stream)
+
+
+@pytest.mark.parametrize("step", ["scores", "offsets"])
+def test_transaction_that_lasts_too_long_is_ended_and_begun_anew(stream: Stream, fleet: Fleet, step: str) -> None:
+    """The process was held up with its transaction open, but not for so long that it lost its partitions."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    gate = fleet.gate()
+    scorer = fleet.start(fault=Fault(step, 4, gate), config={"session_timeout_ms": 30_000})
+    fleet.wait_until(lambda: gate.reached)
+    before = fleet.done
+    fleet.wait_until(lambda: not stream.hidden(stream.outputs[0]))
+    gate.open()
+    fleet.wait_for(len(records), 40)
+    assert before < len(records)
+    assert "restored" in scorer.output.partition("out of reach")[2]
+    assert scorer.alive
+    fleet.stop_all()
+    assert_exactly_once(stream)

@@ -99,8 +99,10 @@ class Cluster:
     def configs(self, topic: str) -> dict[str, str]:
         """Return a topic's whole configuration."""
         with translated(self._config, f"read the configuration of topic {topic!r}", Access(topic, "DescribeConfigs")):
-            found = self.client.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")
-        return {name: str(entry["value"]) for name, entry in found["topic"][topic].items()}
+            found = self.client.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")["topic"][topic]
+        if not found:  # kafka-python (3.0.12) does not look at the error that the broker answers
+            raise denied(self._config, "DescribeConfigs", f"topic {topic!r}")
+        return {name: str(entry["value"]) for name, entry in found.items()}
 
     def create(self, topic: str, partitions: int, configs: Mapping[str, str], replicas: int = -1) -> None:
         """Make a topic and wait until it can be used; one made by somebody else meanwhile is fine."""
@@ -115,7 +117,12 @@ class Cluster:
     def configure(self, topic: str, configs: Mapping[str, str]) -> None:
         """Change a topic's configuration."""
         with translated(self._config, f"configure topic {topic!r}", Access(topic, "AlterConfigs")):
-            self.client.alter_configs([ConfigResource("TOPIC", topic, configs=dict(configs))])
+            answer = self.client.alter_configs([ConfigResource("TOPIC", topic, configs=dict(configs))])
+        said = str(answer["topic"][topic])  # an error comes as text
+        if "TopicAuthorizationFailedError" in said:
+            raise denied(self._config, "AlterConfigs", f"topic {topic!r}")
+        if said != "OK":
+            raise LogError(f"{self._config.url}: could not configure topic {topic!r}: {said}")
 
     def brokers(self) -> int:
         """Return the number of brokers that are up."""

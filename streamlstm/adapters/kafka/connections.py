@@ -7,7 +7,8 @@ Found in its source and on a real broker:
 - it knocks at a door where the password was refused, or the certificate cannot be trusted, until the time is up;
 - the first server of the URL that swallows packets uses up the time for all of them;
 - a TLS handshake that is never answered is waited for without end, and the constructor with it;
-- a constructor that fails leaves its thread and sockets behind.
+- a constructor that fails leaves its thread and sockets behind;
+- a producer forgets the request for a coordinator that has died, and waits for its answer for ever.
 
 A client is given this through kafka-python's option ``kafka_client``, which is public. The classes below are not
 documented; the two names that begin with an underscore are all in :meth:`Connections._build_transport`, without
@@ -37,7 +38,18 @@ class Refused(errors.KafkaError):  # type: ignore[misc]
 def new_client(config: KafkaConfig, **options: Any) -> KafkaNetClient:
     """Return a network client that notes why connections fail; for kafka-python's option ``kafka_client``."""
     network = NetworkSelector(**options)
-    return KafkaNetClient(network, Connections(network, config, **options))
+    return Client(network, Connections(network, config, **options))
+
+
+class Client(KafkaNetClient):  # type: ignore[misc]
+    """A network client that says of a node that it is not ready, instead of raising."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        """Wait for a node; if this raises, the sender forgets the request it has for the node."""
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except errors.KafkaConnectionError:
+            return False
 
 
 class Connections(KafkaConnectionManager):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,9 +82,12 @@ def _lacks(config: KafkaConfig, operation: str, resource: str) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error that made a transaction fail; kafka-python wraps it."""
+    """Return the error that made a transaction fail; kafka-python wraps it, or only writes down which it was."""
     inner = [argument for argument in error.args if isinstance(argument, errors.KafkaError)]
-    return _root(inner[0]) if inner else error
+    if inner:
+        return _root(inner[0])
+    written = re.search(r"^Unexpected error in \w+: \[Error (\d+)\]", str(error.args[0]) if error.args else "")
+    return errors.for_code(int(written[1]))() if written else error
 
 
 def _connecting(config: KafkaConfig, error: BaseException, what: str, start_s: float) -> LogError | None:
@@ -134,6 +138,8 @@ def _permission(config: KafkaConfig, error: errors.AuthorizationError, access: A
     if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
         return _lacks(config, "Write", f"transactional id {access.transactional_id!r}")
     if isinstance(error, errors.ClusterAuthorizationFailedError):
-        operation = access.operation if access.operation == "Create" else "IdempotentWrite"
-        return _lacks(config, operation, "the cluster")
+        if access.operation == "Write":
+            also = ", and with a broker before 2.8, IdempotentWrite on the cluster"
+            return _lacks(config, "Write", f"topic {access.topic!r}{also}")
+        return _lacks(config, access.operation, "the cluster")
     return ""

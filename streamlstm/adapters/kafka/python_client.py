@@ -20,6 +20,7 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 from kafka.codec import has_gzip, has_lz4, has_snappy, has_zstd
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.base import MemberState
+from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from streamlstm.adapters.kafka.client import Changes, Committed
@@ -169,9 +170,9 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def displaced(self) -> bool:
         """Ask the group who has this instance's place."""
-        with translated(self._config, f"look up group {self._group!r}", self._access):
-            with closing(admin(self._config)) as client:
-                members = client.describe_groups([self._group])[self._group]["members"]
+        doing = f"look up group {self._group!r}"
+        with translated(self._config, doing, self._access), closing(admin(self._config)) as client:
+            members = client.describe_groups([self._group])[self._group]["members"]
         places = {member["group_instance_id"]: member["member_id"] for member in members}
         return places.get(self._config.instance, self._member_id) != self._member_id
 
@@ -259,7 +260,11 @@ class PythonTransactions:
             for partition, place in positions.items()
         }
         with translated(self._config, "add positions to the transaction", self._access):
-            self._producer.send_offsets_to_transaction(offsets, membership)
+            try:
+                self._producer.send_offsets_to_transaction(offsets, membership)
+            except KafkaError:
+                self._raise_failed()  # it may only say that the transaction has failed, not why
+                raise
 
     def commit(self) -> None:
         """Wait for every record, then commit.
@@ -268,10 +273,13 @@ class PythonTransactions:
         """
         with translated(self._config, "commit the transaction", self._access):
             self._producer.flush()
-            for future in self._futures:
-                if future.failed():
-                    raise future.exception
+            self._raise_failed()
             self._producer.commit_transaction()
+
+    def _raise_failed(self) -> None:
+        for future in self._futures:
+            if future.failed():
+                raise future.exception
 
     def abort(self) -> None:
         """Abort the transaction."""

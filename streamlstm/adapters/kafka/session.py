@@ -12,6 +12,7 @@ that slept through its dismissal is refused by the broker (KIP-447).
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -283,6 +284,7 @@ class KafkaSession:
     def rewind(self) -> None:
         """Go back to what is committed; where that is in doubt, find it out anew from the cluster."""
         self._check_open()
+        self._heard_s = -math.inf  # a poll that returns nothing is no sign of life
         self._wanted |= set(self._restoring)  # what broke off may be half of it
         self._restoring, self._restore = {}, None
         if self._transactions is None:
@@ -325,7 +327,7 @@ class KafkaSession:
             self._fenced = self._member.displaced()
             if self._fenced:
                 raise
-            raise LogUnavailable(f"a transaction took too long and was ended, nothing of it is kept ({fenced})") from fenced
+            raise LogUnavailable("a transaction took too long and was ended: nothing of it is kept") from fenced
         except BaseException:
             self._abandon(transactions)
             raise

@@ -19,7 +19,6 @@ from streamlstm.evaluation.detection import Detection
 from streamlstm.evaluation.stream import Stream
 from streamlstm.evaluation.task import Task
 
-
 OwnMeasures = Callable[[Stream, Detection], dict[str, float]]
 
 

@@ -1,4 +1,4 @@
-"""UCR Anomaly Archive: one value, one anomaly per file; the file's name says where history ends and the anomaly lies."""
+"""UCR Anomaly Archive: one value, one anomaly per file; its name says where history ends and the anomaly lies."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""The evaluator: from labelled files to a table, a results file and a report."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from streamlstm.errors import SettingsError
+from streamlstm.evaluation.results import Results
+from streamlstm.evaluation.tables import goals
+from streamlstm.services import evaluator
+from streamlstm.services.settings import EvaluateSettings
+from tests.evaluation import small
+
+
+@pytest.fixture(scope="module")
+def pumps(tmp_path_factory: pytest.TempPathFactory) -> EvaluateSettings:
+    """Write the small task as files, and return settings to evaluate it."""
+    folder = tmp_path_factory.mktemp("pumps")
+    rows = small.table()
+    begin, end = (small.HISTORY + at for at in small.FAULT)
+    rows["fault"] = ((rows["pump"] == "a") & rows["step"].between(begin, end - 1)).astype(int)
+    (folder / "s.toml").write_text('key = "pump"\ntimestamp_unit = "ms"\n[features.flow]\n[features.heat]\n')
+    rows[rows["step"] < small.HISTORY].to_csv(folder / "history.csv", index=False)
+    rows[rows["step"] >= small.HISTORY].to_parquet(folder / "test.parquet")
+    return EvaluateSettings(
+        stream=folder / "s.toml",
+        history=(folder / "history.csv",),
+        test=folder / "test.parquet",
+        label_column="fault",
+        seeds=(0, 1),
+        updates=40,
+        out=folder / "out",
+    )
+
+
+@pytest.fixture(scope="module")
+def run(pumps: EvaluateSettings) -> tuple[Results, str]:
+    """Evaluate once; results, and what was printed."""
+    text = io.StringIO()
+    return evaluator.evaluate(pumps, Console(file=text, width=400)), text.getvalue()
+
+
+def test_all_detectors_are_judged_on_the_same_events(run: tuple[Results, str]) -> None:
+    """Ours first, each with every seed, per key and overall."""
+    results, _ = run
+    assert [result.seed for result in results.tasks] == [0, 1]
+    for result in results.tasks:
+        assert [d.detector for d in result.detectors] == ["streamlstm", *evaluator.judging.ALL]
+        assert {d.overall.events for d in result.detectors} == {2 * small.TEST}
+        ours = result.detectors[0]
+        assert set(ours.keys) == {"a", "b"}
+        assert ours.overall.average_precision is not None
+        assert ours.overall.average_precision > 0.5
+        assert ours.keys["b"].average_precision is None  # nothing is labelled there
+
+
+def test_files_hold_what_was_found(pumps: EvaluateSettings, run: tuple[Results, str]) -> None:
+    """Data for programs, tables for people, and a report that needs nothing from elsewhere."""
+    results, printed = run
+    assert msgspec.json.decode((pumps.out / "results.json").read_bytes(), type=Results) == results
+    tables = (pumps.out / "results.md").read_text()
+    report = (pumps.out / "report.html").read_text()
+    for title in ("Average precision", "VUS-PR", "Alerts", "Forecast bands", "streamlstm, per key"):
+        assert f"## {title}" in tables
+        assert f"<h2>{title}" in report
+    assert "Average precision" in printed
+    assert "static Mahalanobis" in printed
+    assert "<script src=" not in report
+    assert "a stretch that was found" in report
+
+
+def test_goals_say_what_is_ahead(run: tuple[Results, str]) -> None:
+    """Mean over seeds beside the best other."""
+    table = goals(run[0])
+    assert table.header[:4] == ["task", "target", "streamlstm", "best other"]
+    assert table.header[-1] == "windowed LSTM"
+    assert table.rows[0][:2] == ["test", "–"]
+    assert "±" in table.rows[0][2]
+
+
+def test_baselines_can_be_left_out_and_a_task_chosen(pumps: EvaluateSettings, tmp_path: Path) -> None:
+    """``--baselines none``; a name that fits nothing is an error."""
+    alone = replace(pumps, baselines="none", seeds=(0,), updates=10, out=tmp_path / "alone")
+    results = evaluator.evaluate(alone, Console(file=io.StringIO()))
+    assert results.detectors == ["streamlstm"]
+    with pytest.raises(SettingsError, match="no task's name holds 'x'"):
+        evaluator.evaluate(replace(alone, only="x"), Console(file=io.StringIO()))
+
+
+def test_missing_river_leaves_its_row_out(
+    pumps: EvaluateSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says how to get it."""
+    monkeypatch.setattr(evaluator.importlib.util, "find_spec", lambda name: None)
+    assert evaluator.NEEDS_RIVER not in evaluator.baselines_for(pumps)
+    assert "streamlstm[evaluate]" in "".join(capsys.readouterr())
+
+
+def test_contradicting_or_missing_settings_are_refused(tmp_path: Path) -> None:
+    """A suite or files, and all of the files."""
+    for settings in (
+        EvaluateSettings(),
+        EvaluateSettings(stream=tmp_path / "s.toml"),
+        EvaluateSettings(suite=("ucr",), test=tmp_path / "t.csv"),
+        EvaluateSettings(suite=("nothing",)),
+    ):
+        with pytest.raises(SettingsError):
+            evaluator.evaluate(settings, Console(file=io.StringIO()))
+
+
+def test_command_is_the_one_that_repeats_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers come with their command."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/streamlstm", "evaluate", "--suite", "ucr"])
+    assert evaluator.command_line() == "streamlstm evaluate --suite ucr"
