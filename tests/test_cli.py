@@ -100,6 +100,7 @@ def test_commands_are_those_that_the_tests_know() -> None:
         "replay",
         "score",
         "alert",
+        "evaluate",
         "topics",
         "inspect",
         "simulate",

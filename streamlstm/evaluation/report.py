@@ -189,11 +189,10 @@ def _draw_series(figure: go.Figure, judged: Judged, part: slice, feature: int, r
     x = _sample_times(stream.timestamp_ms[part], frame)
 
     def draw(y: NDArray[np.float32], label: str, **style: object) -> None:
-        figure.add_scatter(
-            x=x, y=in_units(y.ravel(), mean, deviation), name=label, row=row, col=1, showlegend=row == 1, **style
-        )
+        style = {"showlegend": row == 1, **style}
+        figure.add_scatter(x=x, y=in_units(y.ravel(), mean, deviation), name=label, row=row, col=1, **style)
 
-    draw(location - half, "99 % band", line={"width": 0})
+    draw(location - half, "99 % band", line={"width": 0}, showlegend=False)
     draw(location + half, "99 % band", line={"width": 0}, fill="tonexty", fillcolor=_BAND)
     draw(location, "expected", line={"color": _BLUE, "width": 1})
     draw(actual, "actual", line={"color": _ORANGE, "width": 1})

@@ -350,33 +350,36 @@ def test_wrong_port_or_name_is_told_at_once(
 
 
 @pytest.mark.parametrize(
-    ("listener", "options", "message"),
+    ("listener", "security", "message"),
     [
         (
             "INTERNAL",
-            {},
-            "the connection was closed during the TLS handshake: the broker is not up, or this port speaks",
+            "SASL_SSL",
+            "the connection was closed during the TLS handshake: the broker is not up, or this port",
         ),
-        ("SASL", {"security_protocol": "SSL"}, "closed by the other side; if it wants a log-in, set security_protocol"),
-        (None, {}, "Connection refused: is the broker up, and the address right?"),
+        ("SASL", "SSL", "the connection was closed by the other side; if it wants a log-in, set security_protocol"),
     ],
 )
-def test_what_may_pass_is_waited_for(
-    station: Station, listener: str | None, options: dict[str, str], message: str
-) -> None:
-    """A broker that is not up yet may look like this; a scorer gives up in the end, a look does so at once."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-    station.url = f"kafka://{station.broker.bootstrap_of(listener) if listener else nobody}"
+def test_closed_connection_is_told(station: Station, listener: str, security: str, message: str) -> None:
+    """With both that it may mean: a broker that is not up yet looks like this, too."""
+    station.url = f"kafka://{station.broker.bootstrap_of(listener)}"
     station.log_in("alice")
-    given = {"security_protocol": "SASL_SSL", "ssl_cafile": str(station.broker.authority.certificate)} | options
-    if given["security_protocol"] == "SASL_SSL":
-        given |= {"sasl_mechanism": "PLAIN", "sasl_plain_username": "alice", "sasl_plain_password": WRONG}
-    station.configure({**given, "bootstrap_timeout_ms": 600})
+    options = {"security_protocol": security, "ssl_cafile": str(station.broker.authority.certificate)}
+    if security == "SASL_SSL":
+        options |= {"sasl_mechanism": "PLAIN", "sasl_plain_username": "alice", "sasl_plain_password": WRONG}
+    station.configure({**options, "bootstrap_timeout_ms": 3000})
     assert message in station.inspect().told
-    place = ["--model", station.model, "--instance", "i-0", "--give-up-after-s", 0.5]
-    waited = station.command("score", *place)
-    assert message in waited.told
+
+
+def test_absent_broker_is_waited_for(station: Station) -> None:
+    """A scorer gives up in the end; a look does so at once."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        station.url = f"kafka://127.0.0.1:{taken.getsockname()[1]}"
+    station.configure({"bootstrap_timeout_ms": 300})
+    message = f"{station.url}: could not connect: Connection refused: is the broker up, and the address right?"
+    assert station.inspect().told == f"error: {message}"
+    waited = station.command("score", "--model", station.model, "--instance", "i-0", "--give-up-after-s", 0.5)
+    assert waited.told == f"error: {message}"
     assert "log out of reach, waiting" in waited.errors
 
 

@@ -99,7 +99,7 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         async def end_in_time() -> None:
             await self._network.sleep(timeout_ms / 1000)
             if connection.initializing:
-                connection.close(errors.KafkaConnectionError(f"no answer within {timeout_ms / 1000:.0f} s"))
+                connection.close(errors.KafkaConnectionError(f"no answer within {timeout_ms / 1000:.1f} s"))
 
         def connected(_: object) -> None:
             if self._first_contact_ms is None:

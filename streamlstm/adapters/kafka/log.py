@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 from kafka import KafkaProducer
 
@@ -129,15 +130,22 @@ class KafkaLog:
         """Join the group; partitions come with the polls."""
         names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
         transactional_id = f"{names.group}@{self._config.instance}"
-        return KafkaSession(
-            names,
-            self.cluster,
-            PythonMember(self._config, names.group, topic),
-            PythonReader(self._config, names.changelog),
-            lambda: PythonTransactions(self._config, transactional_id, topic),
-            self._on_step,
-            self._stuck_after_s,
-        )
+        with ExitStack() as opened:  # closed again if the rest cannot be: the caller tries anew
+            member = PythonMember(self._config, names.group, topic)
+            opened.callback(member.close, leave=False)
+            reader = PythonReader(self._config, names.changelog)
+            opened.callback(reader.close)
+            session = KafkaSession(
+                names,
+                self.cluster,
+                member,
+                reader,
+                lambda: PythonTransactions(self._config, transactional_id, topic),
+                self._on_step,
+                self._stuck_after_s,
+            )
+            opened.pop_all()
+        return session
 
     def close(self) -> None:
         """Disconnect."""

@@ -118,13 +118,20 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
                     heartbeat_interval_ms=(config.session_timeout_ms or SESSION_TIMEOUT_MS) // 6,
                     max_poll_interval_ms=config.max_poll_interval_ms or MAX_POLL_INTERVAL_MS,
                     max_partition_fetch_bytes=FETCH_BYTES,
-                    metadata_max_age_ms=30_000,  # new partitions are seen within this time
+                    metadata_max_age_ms=10_000,  # new partitions are seen within this time
                 )
             )
-            self._consumer.subscribe([topic], listener=self)
-            # Else the group's leader may know no partitions of it yet, deal out none, and never look again (3.0.12).
-            if not self._consumer.partitions_for_topic(topic):
-                raise LogUnavailable(f"topic {topic!r} is not there yet, or {config.principal} may not see it")
+            try:
+                self._subscribe()
+            except BaseException:
+                self._consumer.close(timeout_ms=0)
+                raise
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe([self._topic], listener=self)
+        # Else the group's leader may know no partitions of it yet, deal out none, and never look again (3.0.12).
+        if not self._consumer.partitions_for_topic(self._topic):
+            raise LogUnavailable(f"topic {self._topic!r} is not there yet, or {self._config.principal} may not see it")
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause what is new, and give it a place so that the client looks for none."""
