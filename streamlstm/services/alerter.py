@@ -170,6 +170,7 @@ class _Alerter:
         """Go back to what is committed, after a fault or a poll that was thrown away."""
         if not self.rewound:
             self.session.rewind()
+            self._follow_claims()  # those that went cannot be committed, and a poll that gives them back comes later
             self.rewound = True
 
     def _take(self) -> bool:

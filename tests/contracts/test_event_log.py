@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka import TopicPartition
 
+from streamlstm.adapters.kafka import python_client
+from streamlstm.adapters.kafka.client import Clients
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.log import KafkaLog
 from streamlstm.adapters.sqlite_log import SqliteLog
@@ -73,14 +76,14 @@ class SqliteEngine:
 class KafkaEngine:
     """A real broker, emptied afterwards; each connection is another process to it."""
 
-    def __init__(self, broker: Cluster) -> None:
-        self._broker = broker
+    def __init__(self, broker: Cluster, clients: Clients) -> None:
+        self._broker, self._clients = broker, clients
         self._opened: list[KafkaLog] = []
 
     def open(self) -> EventLog:
         """Connect as an instance of its own."""
         config = KafkaConfig((self._broker.bootstrap,), instance=str(len(self._opened)), session_timeout_ms=6_000)
-        self._opened.append(KafkaLog(config))
+        self._opened.append(KafkaLog(config, clients=self._clients))
         return self._opened[-1]
 
     def outlive_retention(self, log: EventLog, topic: str) -> None:
@@ -108,11 +111,26 @@ def sqlite(request: pytest.FixtureRequest) -> Engine:
 
 
 def kafka(request: pytest.FixtureRequest) -> Engine:
-    """Make an empty broker's engine."""
-    return KafkaEngine(request.getfixturevalue("kafka_node"))
+    """Make an empty broker's engine, with kafka-python."""
+    return KafkaEngine(request.getfixturevalue("kafka_node"), python_client.CLIENTS)
 
 
-ENGINES: dict[str, Callable[[pytest.FixtureRequest], Engine]] = {"sqlite": sqlite, "kafka": kafka}
+def confluent(request: pytest.FixtureRequest) -> Engine:
+    """Make an empty broker's engine, with confluent-kafka."""
+    try:
+        from streamlstm.adapters.kafka.confluent_client import CLIENTS
+    except ModuleNotFoundError as missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            f"{missing}: pip install 'streamlstm[confluent]'"
+        )
+    return KafkaEngine(request.getfixturevalue("kafka_node"), CLIENTS)
+
+
+ENGINES: dict[str, Callable[[pytest.FixtureRequest], Engine]] = {
+    "sqlite": sqlite,
+    "kafka": kafka,
+    "kafka+confluent": confluent,
+}
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -445,7 +463,7 @@ def test_poll_sees_records_appended_after_the_session_opened(engine: Engine) -> 
     session = open_session(log)
     assert list(session.poll(10, 0.0)) == []
     fill(writer, [2])
-    assert places(session.poll(10, 10.0)) == [(0, 0), (0, 1)]
+    assert places(poll_all(session, 2)) == [(0, 0), (0, 1)]
     session.close()
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import structlog
 
 from streamlstm.adapters.bundle_files import read_bundle
-from streamlstm.adapters.kafka import log as kafka_log
+from streamlstm.adapters.kafka.client import Clients
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.log import KafkaLog
+from streamlstm.adapters.kafka.python_client import CLIENTS, PythonReader
 from streamlstm.adapters.webhook import Courier
 from streamlstm.core.log import Record
 from streamlstm.errors import StreamlstmError
@@ -104,10 +105,9 @@ def alert(job: Job) -> None:
 
 @contextmanager
 def _log(job: Job, stuck_after_s: float) -> Iterator[KafkaLog]:
-    if job.restore_wait_s:
-        _slow_down(job.restore_wait_s)
+    clients = slowed_down(job.restore_wait_s) if job.restore_wait_s else CLIENTS
     config = KafkaConfig(job.servers, instance=job.instance, **job.config)
-    log = KafkaLog(config, on_step=_Steps(job.fault), stuck_after_s=stuck_after_s)
+    log = KafkaLog(config, on_step=_Steps(job.fault), stuck_after_s=stuck_after_s, clients=clients)
     try:
         yield log
     finally:
@@ -132,8 +132,10 @@ class _Steps:
             os.kill(os.getpid(), self._fault.what)
 
 
-def _slow_down(wait_s: float) -> None:
-    class SlowReader(kafka_log.PythonReader):
+def slowed_down(wait_s: float) -> Clients:
+    """Return clients whose reader waits after each record."""
+
+    class SlowReader(PythonReader):
         def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Sequence[Record]]:
             for batch in super().read(starts, ends):
                 for record in batch:
@@ -141,7 +143,7 @@ def _slow_down(wait_s: float) -> None:
                     time.sleep(wait_s)
                 yield []
 
-    kafka_log.PythonReader = SlowReader  # type: ignore[misc]
+    return CLIENTS._replace(reader=SlowReader)
 
 
 @contextmanager

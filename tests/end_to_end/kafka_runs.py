@@ -204,11 +204,12 @@ class Stream:
             seen = log.cluster.ends(topic, partitions, committed=True)
         return sum(there.values()) - sum(seen.values())
 
-    def committed(self) -> dict[int, tuple[int, str]]:
-        """Return the group's positions with their notes."""
+    def committed(self, topic: str = "") -> dict[int, tuple[int, str]]:
+        """Return the group's positions in the input, or the topic, with their notes."""
+        topic = topic or self.topic
         with closing(self.broker.admin()) as admin:
-            (found,) = admin.list_group_offsets([self.group_id]).values()
-        return {place.partition: (at.offset, at.metadata) for place, at in found.items() if place.topic == self.topic}
+            (found,) = admin.list_group_offsets([group_id(topic, self.group)]).values()
+        return {place.partition: (at.offset, at.metadata) for place, at in found.items() if place.topic == topic}
 
     def delete(self) -> None:
         """Remove all topics; those of many tests would slow the broker down."""
@@ -217,11 +218,16 @@ class Stream:
             admin.delete_topics([n for n in (self.topic, *self.outputs, self.changelog) if n in there])
 
 
+def without_none(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """Return headers with empty values for absent ones, which Kafka has and we have not."""
+    return tuple((name, value or b"") for name, value in headers)
+
+
 def plain_run(input_records: Iterable[Any], bundle: Bundle) -> tuple[builders.Run, dict[int, int]]:
     """Run the core over consumer records event by event; return what it leaves, and the watermarks."""
     scorer = Scorer(bundle)
     records = [
-        Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"", tuple(r.headers))
+        Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"", without_none(r.headers))
         for r in input_records
     ]
     return builders.run_polls(scorer, ([record] for record in records)), scorer.watermarks

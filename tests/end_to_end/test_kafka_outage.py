@@ -52,9 +52,7 @@ def test_broker_that_hangs_under_load_comes_back_and_scoring_goes_on(
     assert_exactly_once(stream)
 
 
-def test_idle_scorer_gives_up_on_a_broker_that_stays_away(
-    stream: Stream, fleet: Fleet, kafka_node: Cluster
-) -> None:
+def test_idle_scorer_gives_up_on_a_broker_that_stays_away(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:
     """A poll of an idle topic looks as always; the scorer asks, waits, and ends with a sentence."""
     records = kafka_runs.feed(10)
     stream.append(records)
@@ -71,9 +69,7 @@ def test_idle_scorer_gives_up_on_a_broker_that_stays_away(
     assert_exactly_once(stream)
 
 
-def test_scorer_stuck_in_a_commit_is_ended_and_starts_again(
-    stream: Stream, fleet: Fleet, kafka_node: Cluster
-) -> None:
+def test_scorer_stuck_in_a_commit_is_ended_and_starts_again(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:
     """The client would wait for ever; the watchdog ends the process with status 70."""
     records = kafka_runs.feed(60)
     stream.append(records)

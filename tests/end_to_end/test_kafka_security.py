@@ -94,9 +94,9 @@ class Station:
         self.url = f"kafka://{broker.bootstrap}"
         self.config: Path | None = None
 
-    def log_in(self, user: str, mechanism: str = "SCRAM-SHA-512", **options: str) -> None:
+    def log_in(self, user: str, mechanism: str = "SCRAM-SHA-512", **options: object) -> None:
         """Write a configuration that logs in by SASL; its password lies in a file of its own."""
-        given: dict[str, str] = {
+        given: dict[str, object] = {
             "security_protocol": "SASL_SSL",
             "sasl_mechanism": mechanism,
             "ssl_cafile": str(self.broker.authority.certificate),
@@ -381,6 +381,15 @@ def test_absent_broker_is_waited_for(station: Station) -> None:
     waited = station.command("score", "--model", station.model, "--instance", "i-0", "--give-up-after-s", 0.5)
     assert waited.told == f"error: {message}"
     assert "log out of reach, waiting" in waited.errors
+
+
+def test_silent_server_is_passed_over(station: Station) -> None:
+    """The others of the URL are asked before it is asked again."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        station.url = f"kafka://127.0.0.1:{silent.getsockname()[1]},{station.broker.bootstrap}"
+        station.log_in(SecureCluster.ADMIN, bootstrap_timeout_ms=3000)
+        station.make_topics(events=False)
+        assert station.inspect().status == 0
 
 
 def test_expired_certificate_is_told(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:

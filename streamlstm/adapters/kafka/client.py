@@ -7,11 +7,12 @@ All methods raise our own errors: :class:`~streamlstm.errors.LogUnavailable` for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from streamlstm.core.log import Headers, Record
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.core.log import Headers, NewRecord, Record
 
 
 class Committed(NamedTuple):
@@ -121,3 +122,24 @@ class Reader(Protocol):
     def close(self) -> None:
         """Close."""
         ...
+
+
+class Appender(Protocol):
+    """An idempotent producer that loses nothing it acknowledged."""
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> None:
+        """Append records; they are on all in-sync replicas on return. After an error some may be there."""
+        ...
+
+    def close(self) -> None:
+        """Close."""
+        ...
+
+
+class Clients(NamedTuple):
+    """How a library's clients are connected."""
+
+    member: Callable[[KafkaConfig, str, str], Member]  # of a group, on a topic
+    transactions: Callable[[KafkaConfig, str, str], Transactions]  # under an id, with positions in a topic
+    reader: Callable[[KafkaConfig, str], Reader]  # of a topic
+    appender: Callable[[KafkaConfig], Appender]

@@ -6,17 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
-from kafka import KafkaProducer
-
+from streamlstm.adapters.kafka import python_client
+from streamlstm.adapters.kafka.client import Appender, Clients, Reader
 from streamlstm.adapters.kafka.cluster import Cluster, check_name
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.faults import Access, translated
-from streamlstm.adapters.kafka.python_client import (
-    PythonMember,
-    PythonReader,
-    PythonTransactions,
-    producer_options,
-)
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.kafka.session import KafkaSession, Names
 from streamlstm.core.log import NewRecord, Record, TopicInfo, check_offset
@@ -41,16 +34,21 @@ class KafkaLog:
     """An :class:`~streamlstm.core.log.EventLog` on a Kafka cluster.
 
     ``on_step`` is called with the name of each step of a commit as it is done. A commit that takes
-    ``stuck_after_s`` ends the process.
+    ``stuck_after_s`` ends the process. ``clients`` carry the records; what is asked about topics goes
+    through kafka-python.
     """
 
     def __init__(
-        self, config: KafkaConfig, on_step: Callable[[str], None] = lambda _: None, stuck_after_s: float = 300.0
+        self,
+        config: KafkaConfig,
+        on_step: Callable[[str], None] = lambda _: None,
+        stuck_after_s: float = 300.0,
+        clients: Clients = python_client.CLIENTS,
     ) -> None:
-        self._config, self._on_step, self._stuck_after_s = config, on_step, stuck_after_s
+        self._config, self._on_step, self._stuck_after_s, self._clients = config, on_step, stuck_after_s, clients
         self.cluster = Cluster(config)
-        self._producer: KafkaProducer | None = None
-        self._readers: dict[str, PythonReader] = {}
+        self._appender: Appender | None = None
+        self._readers: dict[str, Reader] = {}
 
     def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
         """Create the topic; one that exists must have as many partitions, and takes the retention."""
@@ -79,15 +77,9 @@ class KafkaLog:
         for record in records:
             if record.partition is not None and not 0 <= record.partition < partitions:
                 raise LogError(f"topic {topic!r} has {partitions} partitions; there is no partition {record.partition}")
-        with translated(self._config, f"append to topic {topic!r}", Access(topic, "Write")):
-            if self._producer is None:
-                self._producer = KafkaProducer(**producer_options(self._config))
-            send = self._producer.send
-            sent = [send(topic, r.value, r.key, list(r.headers), r.partition) for r in records]
-            self._producer.flush()
-            for future in sent:
-                if future.failed():
-                    raise future.exception
+        if self._appender is None:
+            self._appender = self._clients.appender(self._config)
+        self._appender.append(topic, records)
 
     def read(self, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
         """Return committed records from ``offset`` on; see the port."""
@@ -131,16 +123,16 @@ class KafkaLog:
         names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
         transactional_id = f"{names.group}@{self._config.instance}"
         with ExitStack() as opened:  # closed again if the rest cannot be: the caller tries anew
-            member = PythonMember(self._config, names.group, topic)
+            member = self._clients.member(self._config, names.group, topic)
             opened.callback(member.close, leave=False)
-            reader = PythonReader(self._config, names.changelog)
+            reader = self._clients.reader(self._config, names.changelog)
             opened.callback(reader.close)
             session = KafkaSession(
                 names,
                 self.cluster,
                 member,
                 reader,
-                lambda: PythonTransactions(self._config, transactional_id, topic),
+                lambda: self._clients.transactions(self._config, transactional_id, topic),
                 self._on_step,
                 self._stuck_after_s,
             )
@@ -151,11 +143,11 @@ class KafkaLog:
         """Disconnect."""
         for reader in self._readers.values():
             reader.close()
-        if self._producer is not None:
-            self._producer.close(timeout=5)
+        if self._appender is not None:
+            self._appender.close()
         self.cluster.close()
 
-    def _reader(self, topic: str) -> PythonReader:
+    def _reader(self, topic: str) -> Reader:
         if topic not in self._readers:
-            self._readers[topic] = PythonReader(self._config, topic)
+            self._readers[topic] = self._clients.reader(self._config, topic)
         return self._readers[topic]

@@ -23,14 +23,14 @@ from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from streamlstm.adapters.kafka.client import Changes, Committed
+from streamlstm.adapters.kafka.client import Changes, Clients, Committed
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.connections import new_client
 from streamlstm.adapters.kafka.faults import Access, translated
 from streamlstm.adapters.kafka.options import TOKEN
 from streamlstm.adapters.kafka.secret import SecretSource
 from streamlstm.adapters.kafka.tls import OURS_TO_LOAD, tls_context
-from streamlstm.core.log import Headers, Record
+from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.errors import LogUnavailable, SettingsError
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024  # the topic's own limit decides, not the client's 1 MiB
@@ -42,7 +42,6 @@ MAX_POLL_INTERVAL_MS = 120_000
 FETCH_BYTES = 4 * 1024 * 1024  # per partition: fewer round trips when there is a backlog
 READ_WAIT_MS = 100
 CODECS = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
-BOOTSTRAP_TIMEOUT_MS = 9_000  # of no contact, and the caller hears of it, and may try again
 
 
 class Token(AbstractTokenProvider):  # type: ignore[misc]
@@ -65,7 +64,6 @@ def _options(config: KafkaConfig, of: type, **ours: object) -> dict[str, Any]:
     if not set(OURS_TO_LOAD).isdisjoint(config.options):
         given["ssl_context"] = tls_context(config.options)
     return {
-        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         **given,
         "bootstrap_servers": config.servers,
         "kafka_client": partial(new_client, config),
@@ -92,6 +90,23 @@ def admin(config: KafkaConfig) -> KafkaAdminClient:
     del options["allow_auto_create_topics"]
     with translated(config, "connect"):
         return KafkaAdminClient(**options)
+
+
+def displaced(config: KafkaConfig, access: Access, member_id: str) -> bool:
+    """Ask a group whether this instance's place belongs to another member."""
+    with translated(config, f"look up group {access.group!r}", access), closing(admin(config)) as client:
+        members = client.describe_groups([access.group])[access.group]["members"]
+    places = {member["group_instance_id"]: member["member_id"] for member in members}
+    return bool(places.get(config.instance, member_id) != member_id)
+
+
+def leave_group(config: KafkaConfig, access: Access, member_id: str) -> None:
+    """Let a static member leave its group; by itself it never does.
+
+    The member id stands beside the instance, else it would be whoever has the instance's place now that leaves.
+    """
+    with translated(config, f"leave group {access.group!r}", access), closing(admin(config)) as client:
+        client.remove_group_members(access.group, [MemberToRemove(member_id, config.instance, "stopped")])
 
 
 class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -173,15 +188,11 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if not (metadata.generation_id > 0 and metadata.member_id and metadata.state is MemberState.STABLE):
             return None
         self._member_id = metadata.member_id
-        return metadata
+        return metadata  # type: ignore[no-any-return]
 
     def displaced(self) -> bool:
         """Ask the group who has this instance's place."""
-        doing = f"look up group {self._group!r}"
-        with translated(self._config, doing, self._access), closing(admin(self._config)) as client:
-            members = client.describe_groups([self._group])[self._group]["members"]
-        places = {member["group_instance_id"]: member["member_id"] for member in members}
-        return places.get(self._config.instance, self._member_id) != self._member_id
+        return displaced(self._config, self._access, self._member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""
@@ -213,16 +224,10 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.end_offsets([TopicPartition(self._topic, 0)], timeout_ms=5_000)
 
     def close(self, *, leave: bool) -> None:
-        """Close. A static member leaves its group only if an admin client says so.
-
-        The member id stands beside the instance, else it would be whoever has the instance's place now that leaves.
-        """
+        """Close, and leave the group if asked to."""
         try:
             if leave and self._member_id:
-                doing = f"leave group {self._group!r}"
-                with translated(self._config, doing, self._access), closing(admin(self._config)) as client:
-                    member = MemberToRemove(self._member_id, self._config.instance, "stopped")
-                    client.remove_group_members(self._group, [member])
+                leave_group(self._config, self._access, self._member_id)
         finally:
             self._consumer.close(timeout_ms=5_000)
 
@@ -343,6 +348,29 @@ class PythonReader:
         self._consumer.close(timeout_ms=1_000)
 
 
+class PythonAppender:
+    """An :class:`~streamlstm.adapters.kafka.client.Appender`."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        with translated(config, "connect"):
+            self._producer = KafkaProducer(**producer_options(config))
+
+    def append(self, topic: str, records: Sequence[NewRecord]) -> None:
+        """Append records; see the protocol."""
+        with translated(self._config, f"append to topic {topic!r}", Access(topic, "Write")):
+            send = self._producer.send
+            sent = [send(topic, r.value, r.key, list(r.headers), r.partition) for r in records]
+            self._producer.flush()
+            for future in sent:
+                if future.failed():
+                    raise future.exception
+
+    def close(self) -> None:
+        """Close."""
+        self._producer.close(timeout=5)
+
+
 def _record(record: Any) -> Record:
     return Record(
         record.topic,
@@ -351,5 +379,8 @@ def _record(record: Any) -> Record:
         record.timestamp,
         record.key,
         record.value or b"",  # a deleted value reads as an empty one
-        tuple(record.headers),
+        tuple((name, value or b"") for name, value in record.headers),  # and an absent header as well
     )
+
+
+CLIENTS = Clients(PythonMember, PythonTransactions, PythonReader, PythonAppender)

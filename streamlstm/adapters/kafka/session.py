@@ -183,6 +183,12 @@ class KafkaSession:
             first = self._cluster.starts(names.changelog, wanted)
             end = self._cluster.ends(names.changelog, wanted, committed=False)
             limits = {p: Limits(first[p], end[p], positions[p].offset) for p in wanted}
+        elif scored := [p for p, position in committed.items() if _watermark_ms(position) > 0]:
+            raise LogError(
+                f"topic {names.changelog!r} is gone, and with it the states of the events before offset "
+                f"{committed[scored[0]].offset} of topic {names.topic!r} partition {scored[0]}: those after it would "
+                "be scored as if nothing had been before. Use a new --group"
+            )
         self._restore = Restore(self._reader, names.changelog, limits, self._committed_now)
         self._restoring = positions
         self._wanted.clear()
@@ -317,6 +323,11 @@ class KafkaSession:
         transactions = self._transactions
         if transactions is None:
             raise LogUnavailable("the last transaction's outcome is not known yet: rewind first")
+        if self._membership is None:
+            raise LogUnavailable(
+                f"group {self._names.group!r} is being rearranged, or dropped this member for not polling in time: "
+                "nothing of this poll is kept"
+            )
         try:
             with self._watched("a Kafka transaction"):
                 transactions.begin()
@@ -350,11 +361,6 @@ class KafkaSession:
             timer.cancel()
 
     def _send_offsets(self, transactions: Transactions, positions: Mapping[int, Committed]) -> None:
-        if self._membership is None:
-            raise LogUnavailable(
-                f"group {self._names.group!r} is being rearranged, or dropped this member for not polling in time: "
-                "nothing of this poll is kept"
-            )
         if positions:
             transactions.send_offsets(positions, self._membership)
 
