@@ -313,7 +313,7 @@ class Cluster(Broker):
         config = self._node_directory(node) / "server.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in self.settings_of(node).items()))
         identity = base64.urlsafe_b64encode(uuid.uuid5(uuid.NAMESPACE_URL, str(self.directory)).bytes)
-        options = ["-t", identity.decode().rstrip("="), "-c", str(config), *self.format_options()]
+        options = [f"--cluster-id={identity.decode().rstrip('=')}", "-c", str(config), *self.format_options()]
         return self._spawn(node, "kafka.tools.StorageTool", "format", *options)
 
     def _spawn(self, node: int, *command: str) -> subprocess.Popen[bytes]:

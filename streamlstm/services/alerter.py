@@ -86,22 +86,35 @@ def run(
     rng: Callable[[], float] = random.random,
 ) -> Totals:
     """Deliver the alerts of an open log until ``stop`` is set, or all there are, or all dead letters there are."""
-    alerts = alerts_topic(settings.topic)
-    dead_letters = dead_letters_topic(alerts)
-    partitions = _await_topic(log, alerts, settings, stop)
-    if partitions == 0:
+    session, outage = None, Outage(settings.give_up_after_s, stop.wait)
+    while session is None and not stop.is_set():
+        try:
+            session = _open_session(log, settings, stop)
+        except LogUnavailable as error:
+            outage.wait(error)
+    if session is None:
         return Totals()
-    log.create_topic(dead_letters, partitions, settings.retention_s)
-    topic = dead_letters if settings.resend_dead_letters else alerts
-    session = log.open_session(topic, settings.group)
     try:
-        logger.info("delivering", topic=topic, group=settings.group)
         alerter = _Alerter(log, session, sender, settings, clock, wall_clock, rng)
         alerter.run_until(stop)
     finally:
         session.close()
     logger.info("stopped", waiting=alerter.schedule.waiting, **vars(alerter.totals))
     return alerter.totals
+
+
+def _open_session(log: EventLog, settings: AlertSettings, stop: threading.Event) -> ScorerSession | None:
+    """Open a session on the topic to deliver from, once it exists; None if asked to stop before."""
+    alerts = alerts_topic(settings.topic)
+    dead_letters = dead_letters_topic(alerts)
+    partitions = _await_topic(log, alerts, settings, stop)
+    if partitions == 0:
+        return None
+    log.create_topic(dead_letters, partitions, settings.retention_s)
+    topic = dead_letters if settings.resend_dead_letters else alerts
+    session = log.open_session(topic, settings.group)
+    logger.info("delivering", topic=topic, group=settings.group)
+    return session
 
 
 def _await_topic(log: EventLog, topic: str, settings: AlertSettings, stop: threading.Event) -> int:
