@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 SEED ?= 0
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
 .PHONY: demo demo-kafka test check bench real-data clean
 
-demo: $(READY)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
+demo: $(RUNS)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
 	$(VENV)/bin/streamlstm demo
 
 demo-kafka: $(READY)  ## the same on a Kafka broker: $KAFKA_BOOTSTRAP, one of $KAFKA_HOME, or one in Docker
@@ -32,9 +33,13 @@ bench: $(READY)  ## scoring beside a bare LSTM step, and flagged events beside p
 
 # torch first and by itself: PyPI's plain Linux wheel brings gigabytes of CUDA, PyTorch's CPU index does not;
 # where that index cannot be reached, pip takes what it is set up to take.
-$(READY): pyproject.toml deploy/constraints.txt
+$(RUNS): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --retries 0 --index-url https://download.pytorch.org/whl/cpu "$(TORCH)" 2>/dev/null || $(PIP) "$(TORCH)"
+	$(PIP) --constraint deploy/constraints.txt --editable .
+	touch $@
+
+$(READY): $(RUNS)
 	$(PIP) --constraint deploy/constraints.txt --editable '.[dev]'
 	touch $@
 
