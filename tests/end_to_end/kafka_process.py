@@ -1,4 +1,4 @@
-"""What the Kafka tests run as processes of their own: a scorer or an alerter, with a place where something happens to it.
+"""What the Kafka tests run as processes of their own: a scorer or an alerter, and what happens to it where.
 
 They are forked from a server that has imported this module, which must not import torch: so a process is there in a
 tenth of a second instead of three.

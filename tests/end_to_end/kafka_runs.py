@@ -257,7 +257,7 @@ def assert_same_states(stream: Stream, plain: builders.Run, watermarks: Mapping[
     assert {place: to_state(value) for place, value in states.items()} == {
         place: row.value for place, row in plain.states.items()
     }
-    ends = {partition: 0 for partition in range(stream.partitions)}
+    ends = dict.fromkeys(range(stream.partitions), 0)
     ends.update({r.partition: r.offset + 1 for r in stream.read(stream.topic)})
     committed = stream.committed()
     assert committed == {partition: (end, str(watermarks.get(partition, 0))) for partition, end in ends.items()}
