@@ -10,6 +10,7 @@ the machine: read the ratios, not the figures.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -237,6 +238,7 @@ class BareConfluent(Bare):
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "fetch.message.max.bytes": python_client.FETCH_BYTES,
+            "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 20,
         }
 
@@ -453,6 +455,8 @@ def main(
     with started() as broker:
         print(f"{machine()}\n{events:,} events, {keys:,} keys, {PARTITIONS} partitions; medians of {repeats}\n")
         fill(broker.bootstrap, events, keys)
+        gc.collect()
+        gc.freeze()  # the trainer's libraries are in this process, and not in a scorer's
         compare_scoring(broker.bootstrap, events, most, repeats, model)
         layout = Scorer(model).parameters.layout
         compare_restore(broker.bootstrap, rows, repeats, os.urandom(layout.width * 4 + 100))
