@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
-.PHONY: demo demo-kafka test check bench real-data clean
+.PHONY: demo demo-kafka proof test check bench real-data clean
 
 demo: $(RUNS)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
 	$(VENV)/bin/streamlstm demo
@@ -18,6 +18,9 @@ demo-kafka: $(READY)  ## the same on a Kafka broker: $KAFKA_BOOTSTRAP, one of $K
 
 test: $(READY) check  ## style, types, then every test
 	$(VENV)/bin/python -m pytest
+
+proof: $(READY)  ## exactly once on a Kafka broker: scorers killed, frozen and moved, brokers lost; some ten minutes
+	$(VENV)/bin/python -m pytest -m proof
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -166,8 +166,8 @@ class _Alerter:
         while not stop.is_set():
             try:
                 self._rewind()
+                at_end = self._take()  # before the commit: only a poll brings a lost claim back
                 self._commit()
-                at_end = self._take()
                 outage.over()
             except LogUnavailable as error:
                 self.rewound = at_end = False

@@ -14,6 +14,16 @@ from tests.end_to_end.kafka_runs import Fleet, Stream
 from tests.kafka_broker import Cluster
 
 
+PROOFS = ("alerter", "crash", "nodes", "outage", "scaling", "zombie")  # minutes each: `make proof`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long proofs on a broker, which `make test` leaves out."""
+    for item in items:
+        if item.path.stem in {f"test_kafka_{name}" for name in PROOFS}:
+            item.add_marker("proof")
+
+
 @pytest.fixture(scope="session")
 def kafka_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle that these tests score with, in a directory."""

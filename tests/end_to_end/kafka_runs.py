@@ -38,6 +38,7 @@ from tests.builders import START_MS, STEP_MS
 from tests.end_to_end.kafka_process import Fault, Gate, Job, score
 from tests.kafka_broker import Cluster
 
+LONG = bool(os.environ.get("TEST_LONG"))  # also what takes minutes
 PARTITIONS = 4
 GROUP = "streamlstm"
 TIMEOUT_S = 90.0  # for anything that a process does; far more than it takes

@@ -8,22 +8,22 @@ import pytest
 
 from tests.end_to_end import kafka_runs
 from tests.end_to_end.kafka_process import Fault
-from tests.end_to_end.kafka_runs import Fleet, Stream, assert_exactly_once
+from tests.end_to_end.kafka_runs import LONG, Fleet, Stream, assert_exactly_once
 from tests.kafka_broker import Cluster
 
 GIVE_UP_AFTER_S = 3.0
 REASONABLE_S = 40.0
 
 
-@pytest.mark.parametrize("away_s", [0, 12])
+@pytest.mark.parametrize("away_s", [0, 12, 35] if LONG else [12])
 def test_broker_killed_under_load_comes_back_and_scoring_goes_on(
     stream: Stream, fleet: Fleet, kafka_node: Cluster, away_s: float
 ) -> None:
     """Killed (-9) in the middle, for longer than a transaction may last too: two scorers wait, and resume."""
-    records = kafka_runs.feed()
+    records = kafka_runs.feed(120)
     stream.append(records)
     scorers = [fleet.start(name, poll_records=10) for name in ("one", "two")]
-    fleet.wait_for(300)
+    fleet.wait_for(200)
     kafka_node.kill()
     assert fleet.done < len(records)
     time.sleep(away_s)
@@ -34,16 +34,17 @@ def test_broker_killed_under_load_comes_back_and_scoring_goes_on(
     assert_exactly_once(stream)
 
 
+@pytest.mark.parametrize("hung_s", [12, 35] if LONG else [12])
 def test_broker_that_hangs_under_load_comes_back_and_scoring_goes_on(
-    stream: Stream, fleet: Fleet, kafka_node: Cluster
+    stream: Stream, fleet: Fleet, kafka_node: Cluster, hung_s: float
 ) -> None:
-    """Its connections stay open, and nothing answers for longer than a transaction and a session may last."""
-    records = kafka_runs.feed()
+    """Its connections stay open, and nothing answers for longer than a transaction or a request may last."""
+    records = kafka_runs.feed(120)
     stream.append(records)
     scorers = [fleet.start(name, poll_records=10) for name in ("one", "two")]
-    fleet.wait_for(300)
+    fleet.wait_for(200)
     kafka_node.pause()
-    time.sleep(12)
+    time.sleep(hung_s)
     kafka_node.resume()
     assert fleet.done < len(records)
     fleet.wait_for(len(records))
