@@ -13,7 +13,6 @@ from tests import builders
 from tests.end_to_end.kafka_runs import Fleet, Stream
 from tests.kafka_broker import Cluster
 
-
 PROOFS = ("alerter", "crash", "nodes", "outage", "scaling", "zombie")  # minutes each: `make proof`
 
 

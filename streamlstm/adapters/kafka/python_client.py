@@ -203,7 +203,10 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
                     TopicPartition(self._topic, partition), metadata=True, timeout_ms=30_000
                 )
             if position is not None and position.offset >= 0:
-                found[partition] = Committed(position.offset, position.metadata or "")
+                note = (position.metadata or "").rstrip(
+                    "\0"
+                )  # confluent-kafka's binding writes the end of its string too
+                found[partition] = Committed(position.offset, note)
         return found
 
     def seek(self, partition: int, offset: int) -> None:
