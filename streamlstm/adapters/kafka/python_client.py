@@ -203,9 +203,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
                     TopicPartition(self._topic, partition), metadata=True, timeout_ms=30_000
                 )
             if position is not None and position.offset >= 0:
-                note = (position.metadata or "").rstrip(
-                    "\0"
-                )  # confluent-kafka's binding writes the end of its string too
+                note = (position.metadata or "").rstrip("\0")  # confluent-kafka writes the string's end too
                 found[partition] = Committed(position.offset, note)
         return found
 
