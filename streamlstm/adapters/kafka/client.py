@@ -56,7 +56,10 @@ class Member(Protocol):
         ...
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
-        """Return the group's stable committed positions, as far as there are any."""
+        """Return the group's committed positions, as far as there are any.
+
+        Raises :class:`~streamlstm.errors.LogUnavailable` soon where a transaction is open that may move one.
+        """
         ...
 
     def seek(self, partition: int, offset: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,8 @@ SESSION_TIMEOUT_MS = 20_000  # of silence, and another process takes a dead one'
 MAX_POLL_INTERVAL_MS = 120_000
 FETCH_BYTES = 4 * 1024 * 1024  # per partition: fewer round trips when there is a backlog
 READ_WAIT_MS = 100
+STABLE_MS = 1_000  # for the group's position in a partition; longer only where a transaction is open
+RECONNECT_MS = 1_000  # between tries to reach a broker, at most; at the default, 30 s, an outage ends that much later
 CODECS = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
 
 
@@ -64,6 +66,7 @@ def _options(config: KafkaConfig, of: type, **ours: object) -> dict[str, Any]:
     if not set(OURS_TO_LOAD).isdisjoint(config.options):
         given["ssl_context"] = tls_context(config.options)
     return {
+        "reconnect_backoff_max_ms": RECONNECT_MS,
         **given,
         "bootstrap_servers": config.servers,
         "kafka_client": partial(new_client, config),
@@ -200,7 +203,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in partitions:
             with translated(self._config, f"read the positions of group {self._group!r}", self._access):
                 position = self._consumer.committed(
-                    TopicPartition(self._topic, partition), metadata=True, timeout_ms=30_000
+                    TopicPartition(self._topic, partition), metadata=True, timeout_ms=STABLE_MS
                 )
             if position is not None and position.offset >= 0:
                 note = (position.metadata or "").rstrip("\0")  # confluent-kafka writes the string's end too
@@ -273,11 +276,8 @@ class PythonTransactions:
             for partition, place in positions.items()
         }
         with translated(self._config, "add positions to the transaction", self._access):
-            try:
+            with self._reason():
                 self._producer.send_offsets_to_transaction(offsets, membership)
-            except KafkaError:
-                self._raise_failed()  # it may only say that the transaction has failed, not why
-                raise
 
     def commit(self) -> None:
         """Wait for every record, then commit.
@@ -287,12 +287,24 @@ class PythonTransactions:
         with translated(self._config, "commit the transaction", self._access):
             self._producer.flush()
             self._raise_failed()
-            self._producer.commit_transaction()
+            with self._reason():
+                self._producer.commit_transaction()
 
     def _raise_failed(self) -> None:
         for future in self._futures:
             if future.failed():
                 raise future.exception
+
+    @contextmanager
+    def _reason(self) -> Iterator[None]:
+        """Raise why a transaction has failed: the client may say only that it has, or that a request had no answer."""
+        try:
+            yield
+        except KafkaError as error:
+            self._raise_failed()
+            if type(error) is KafkaError:
+                raise LogUnavailable(f"{self._config.url}: a transaction failed: {error}") from error
+            raise
 
     def abort(self) -> None:
         """Abort the transaction."""

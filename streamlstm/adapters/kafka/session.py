@@ -34,6 +34,7 @@ from streamlstm.errors import Fenced, LogError, LogUnavailable
 
 RESTORE_SLICE_S = 0.2  # between polls, which must come often enough to stay in the group
 JOIN_S = 0.3  # a poll that waits for the group; what it gives is seen when the wait is over
+UNSTABLE_AT_ONCE = 2  # positions waited for in one poll; each takes a second
 CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
 
@@ -92,6 +93,7 @@ class KafkaSession:
         self._transactions: Transactions | None = open_transactions()
         self._claims: dict[int, Claim] = {}
         self._wanted: set[int] = set()  # given to us, states not restored yet
+        self._unstable: set[int] = set()  # of those wanted, in the last poll
         self._restore: Restore | None = None
         self._restoring: dict[int, Committed] = {}
         self._membership: object | None = None
@@ -168,9 +170,12 @@ class KafkaSession:
 
     def _begin_restore(self) -> None:
         """Find out where the wanted partitions stand, and begin to read their states."""
-        names, wanted = self._names, sorted(self._wanted)
+        names, stable = self._names, self._stable()
+        if not stable:
+            return
+        wanted = sorted(stable)
         self._check_partitions(wanted)
-        committed = dict(self._member.committed(wanted))
+        committed = {partition: position for partition, position in stable.items() if position is not None}
         starts = self._cluster.starts(names.topic, wanted)
         ends = self._cluster.ends(names.topic, wanted, committed=False)
         new = {partition: Committed(starts[partition], "0") for partition in wanted if partition not in committed}
@@ -191,7 +196,26 @@ class KafkaSession:
             )
         self._restore = Restore(self._reader, names.changelog, limits, self._committed_now)
         self._restoring = positions
-        self._wanted.clear()
+        self._wanted.difference_update(wanted)
+
+    def _stable(self) -> dict[int, Committed | None]:
+        """Return the positions in wanted partitions, None where the group has none yet.
+
+        One that an open transaction may move is left for the next poll: other partitions go on meanwhile.
+        """
+        found: dict[int, Committed | None] = {}
+        unstable: list[int] = []
+        for partition in sorted(self._wanted, key=lambda partition: (partition in self._unstable, partition)):
+            try:
+                found[partition] = self._member.committed([partition]).get(partition)
+            except LogUnavailable:
+                unstable.append(partition)
+                if len(unstable) == UNSTABLE_AT_ONCE:
+                    break
+        if unstable and not self._unstable:
+            logger.info("waiting for positions: a transaction is open", partitions=unstable, topic=self._names.topic)
+        self._unstable = set(unstable)
+        return found
 
     def _committed_now(self, partition: int) -> int:
         position = self._member.committed([partition]).get(partition)
