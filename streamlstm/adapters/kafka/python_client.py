@@ -275,9 +275,8 @@ class PythonTransactions:
             TopicPartition(self._topic, partition): OffsetAndMetadata(place.offset, place.note, -1)
             for partition, place in positions.items()
         }
-        with translated(self._config, "add positions to the transaction", self._access):
-            with self._reason():
-                self._producer.send_offsets_to_transaction(offsets, membership)
+        with translated(self._config, "add positions to the transaction", self._access), self._reason():
+            self._producer.send_offsets_to_transaction(offsets, membership)
 
     def commit(self) -> None:
         """Wait for every record, then commit.
