@@ -6,7 +6,7 @@ from contextlib import closing
 
 import msgspec
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
 from streamlstm.core.log import NewRecord
 from streamlstm.core.record import decode_alert
@@ -125,10 +125,9 @@ def test_too_many_bad_records_in_a_row_stop_the_scorer(stream: Stream) -> None:
 def test_record_without_value_becomes_a_dead_letter(stream: Stream) -> None:
     """A tombstone in the input is no event, and no end of the world."""
     stream.append(kafka_runs.feed(5))
-    with closing(stream.log()) as log:
-        log.append(stream.topic, [NewRecord(b"a0", b"", (), 0)])
-        log._producer.send(stream.topic, None, b"a0", [], 0)  # type: ignore[union-attr]
-        log._producer.flush()  # type: ignore[union-attr]
+    stream.append([NewRecord(b"a0", b"", (), 0)])
+    with closing(KafkaProducer(bootstrap_servers=stream.broker.bootstrap.split(","), acks="all")) as producer:
+        producer.send(stream.topic, None, b"a0", partition=0).get(10)
     stream.score_here()
     assert_exactly_once(stream)
 

@@ -65,7 +65,7 @@ def translated(config: KafkaConfig, doing: str, access: Access = Access()) -> It
     try:
         yield
     except errors.KafkaError as error:
-        root, what = _root(error), f"{config.url}: could not {doing}"
+        root, what = cause_of(error), f"{config.url}: could not {doing}"
         raise _connecting(config, root, what, start_s) or _meaning(config, root, what, access) from error
     except (OSError, ValueError, AssertionError) as error:  # a record for no partition
         raise LogError(f"{config.url}: could not {doing}: {error}") from error
@@ -81,11 +81,11 @@ def _lacks(config: KafkaConfig, operation: str, resource: str) -> str:
     return f"{config.principal} lacks the permission (ACL) {operation} on {resource}{also}"
 
 
-def _root(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
     """Return the error that made a transaction fail; kafka-python wraps it, or only writes down which it was."""
     inner = [argument for argument in error.args if isinstance(argument, errors.KafkaError)]
     if inner:
-        return _root(inner[0])
+        return cause_of(inner[0])
     written = re.search(r"^Unexpected error in \w+: \[Error (\d+)\]", str(error.args[0]) if error.args else "")
     return errors.for_code(int(written[1]))() if written else error
 

@@ -26,7 +26,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 from streamlstm.adapters.kafka.client import Changes, Clients, Committed
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.connections import new_client
-from streamlstm.adapters.kafka.faults import Access, translated
+from streamlstm.adapters.kafka.faults import Access, cause_of, translated
 from streamlstm.adapters.kafka.options import TOKEN
 from streamlstm.adapters.kafka.secret import SecretSource
 from streamlstm.adapters.kafka.tls import OURS_TO_LOAD, tls_context
@@ -301,7 +301,7 @@ class PythonTransactions:
             yield
         except KafkaError as error:
             self._raise_failed()
-            if type(error) is KafkaError:
+            if type(cause_of(error)) is KafkaError:
                 raise LogUnavailable(f"{self._config.url}: a transaction failed: {error}") from error
             raise
 
