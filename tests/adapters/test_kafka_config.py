@@ -26,7 +26,7 @@ from kafka.net.transport import KafkaTCPTransport
 from structlog.testing import capture_logs
 
 from streamlstm.adapters.kafka.config import KafkaConfig, config_of, servers_of
-from streamlstm.adapters.kafka.connections import Connections, FirstContact, Refused
+from streamlstm.adapters.kafka.connections import Connections, FirstContact, Refused, new_client
 from streamlstm.adapters.kafka.failures import TELL_EVERY_S, Failures
 from streamlstm.adapters.kafka.faults import Access, Denied, translated
 from streamlstm.adapters.kafka.library_log import REPEAT_S, LibraryLog
@@ -650,6 +650,15 @@ def test_each_server_is_asked_once_before_any_is_asked_again() -> None:
     first.refused |= {"a", "b"}
     with pytest.raises(Refused):
         first.check("b", later)
+
+
+def test_node_that_is_away_is_not_ready_and_raises_nothing() -> None:
+    """If it raised, the producer would forget its request, and a transaction would never end."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with closing(new_client(KafkaConfig((address,)), bootstrap_servers=[address])) as client:
+            assert client.await_ready("bootstrap-0", 500) is False
 
 
 @pytest.mark.filterwarnings(UNCLOSED)

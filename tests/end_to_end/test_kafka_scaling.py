@@ -22,7 +22,7 @@ def settle(fleet: Fleet, *processes: Running) -> None:
 
 def test_from_one_to_three_to_two_processes_under_load(stream: Stream, fleet: Fleet) -> None:
     """Two join; one leaves on SIGTERM, and the others have its partitions long before a session time-out."""
-    records, config = kafka_runs.feed(150), {"session_timeout_ms": LONG_MS}
+    records, config = kafka_runs.feed(400), {"session_timeout_ms": LONG_MS}
     with load(stream, records, per_s=200):
         one = fleet.start("one", config=config)
         fleet.wait_for(100)

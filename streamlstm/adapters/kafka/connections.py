@@ -40,10 +40,21 @@ class Refused(errors.KafkaError):  # type: ignore[misc]
     """Every server of the URL refused us, or we them; the failures noted say why."""
 
 
-def new_client(config: KafkaConfig, **options: Any) -> KafkaNetClient:
+def new_client(config: KafkaConfig, **options: Any) -> Client:
     """Return a network client that notes why connections fail; for kafka-python's option ``kafka_client``."""
     network = NetworkSelector(**options)
-    return KafkaNetClient(network, Connections(network, config, **options))
+    return Client(network, Connections(network, config, **options))
+
+
+class Client(KafkaNetClient):  # type: ignore[misc]
+    """A network client that says of a node that it is not ready, instead of raising."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        """Wait for a node; if this raises, the sender forgets the request it has for the node."""
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except errors.KafkaConnectionError:
+            return False
 
 
 @dataclass
