@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 from rich.console import Console
@@ -139,8 +139,7 @@ def run(directory: Path, seed: int, console: Console, log: str | None = None, pl
     prefix = f"demo-{time.strftime('%H%M%S')}-" if log else ""  # a broker keeps the topics of an earlier demo
     stage = Stage(directory, log or f"{SQLITE}{directory}/demo.db", prefix, console)
     truth = {plan.feed: _simulate(plan, directory, seed, console) for plan in plans}
-    for plan in plans:
-        _train(plan, directory, seed, console)
+    _train(plans, directory, seed, console)
     receiver = Receiver(console)
     try:
         scored = _live(plans, stage, receiver)
@@ -184,23 +183,45 @@ def _simulate(plan: Plan, directory: Path, seed: int, console: Console) -> list[
         )
 
 
-def _train(plan: Plan, directory: Path, seed: int, console: Console) -> None:
-    model = directory / f"{plan.feed}.model"
-    console.rule(f"[bold]Training on the {plan.feed} history")
-    made_for = directory / f"{plan.feed}.model.seed"
-    if model.is_dir() and made_for.is_file() and made_for.read_text() == str(seed):
-        console.print(f"{model} was made by an earlier run with this seed, and is used again.", highlight=False)
-        return
+def _train(plans: Sequence[Plan], directory: Path, seed: int, console: Console) -> None:
+    """Train a bundle for each feed, side by side; only the first shows its progress as it goes."""
+    console.rule("[bold]Training on the histories")
+    begun: list[tuple[Plan, subprocess.Popen[bytes], Path]] = []
+    for plan in plans:
+        if not _is_trained(plan, directory, seed, console):
+            out = directory / f"{plan.feed}.train.log"
+            with out.open("wb") as file:
+                begun.append((plan, _start(_training(plan, directory, seed), file if begun else None, console), out))
+    for number, (plan, process, out) in enumerate(begun):
+        status = process.wait()
+        if number:
+            console.print(out.read_text(), end="", markup=False, highlight=False, soft_wrap=True)
+        if status:
+            raise RuntimeError(f"training on the {plan.feed} history failed")
+        _seed_file(plan, directory).write_text(str(seed))
+
+
+def _seed_file(plan: Plan, directory: Path) -> Path:
+    return directory / f"{plan.feed}.model.seed"
+
+
+def _is_trained(plan: Plan, directory: Path, seed: int, console: Console) -> bool:
+    model, made_for = directory / f"{plan.feed}.model", _seed_file(plan, directory)
+    trained = model.is_dir() and made_for.is_file() and made_for.read_text() == str(seed)
     console.print(
-        f"An alarm rate of {plan.alarm_rate:.1e} per event: {counted(plan.false_alarms_per_hour, 'false alarm')} an "
-        f"hour and key at {plan.events_per_s:g} events a second.",
+        f"{model} was made by an earlier run with this seed, and is used again."
+        if trained
+        else f"An alarm rate of {plan.alarm_rate:.1e} per event of {plan.feed}: "
+        f"{counted(plan.false_alarms_per_hour, 'false alarm')} an hour and key, at {plan.events_per_s:g} a second.",
         highlight=False,
     )
-    schema, history = directory / f"{plan.feed}.toml", directory / f"{plan.feed}.history.jsonl"
-    arguments = ["train", "--stream", schema, "--history", history, "--out", model,
-                 "--alarm-rate", f"{plan.alarm_rate:.3g}", "--seed", seed]  # fmt: skip
-    subprocess.run(_command(arguments, console), check=True)
-    made_for.write_text(str(seed))
+    return trained
+
+
+def _training(plan: Plan, directory: Path, seed: int) -> list[object]:
+    schema, history, model = (directory / f"{plan.feed}.{end}" for end in ("toml", "history.jsonl", "model"))
+    return ["train", "--stream", schema, "--history", history, "--out", model,
+            "--alarm-rate", f"{plan.alarm_rate:.3g}", "--seed", seed]  # fmt: skip
 
 
 @dataclass
@@ -274,7 +295,7 @@ def _command(arguments: Sequence[object], console: Console) -> list[str]:
     return [sys.executable, "-m", "streamlstm", *words]
 
 
-def _start(arguments: Sequence[object], out: IO[str], console: Console) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[object], out: IO[Any] | None, console: Console) -> subprocess.Popen[bytes]:
     return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out)
 
 
