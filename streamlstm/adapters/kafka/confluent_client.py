@@ -433,7 +433,7 @@ def _batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
 
 
 def _record(message: Message) -> Record:
-    headers: Any = message.headers() or ()
+    headers: Any = message.headers()
     return Record(
         message.topic(),  # type: ignore[arg-type]
         message.partition(),  # type: ignore[arg-type]
@@ -441,7 +441,7 @@ def _record(message: Message) -> Record:
         message.timestamp()[1],
         message.key(),
         message.value() or b"",  # a deleted value reads as an empty one
-        tuple((name, value or b"") for name, value in headers),
+        tuple((name, value or b"") for name, value in headers) if headers else (),
     )
 
 
