@@ -58,7 +58,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """
         try:
             return cls.from_dict(tomllib.loads(text), source)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise SchemaError(f"{source}: not TOML: {error}") from error
 
     @classmethod
@@ -66,7 +66,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """As :meth:`from_toml`, from parsed data."""
         try:
             schema = msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise SchemaError(f"{source}: {error}") from error
         problem = schema._problem()
         if problem:
@@ -139,4 +139,4 @@ def readable_name(name: str) -> bool:
     >>> readable_name("flow (l/min)"), readable_name('so "called"')
     (True, False)
     """
-    return not any(character in '"\\' or character < " " for character in name)
+    return not any(character in '"\\' or character < " " or "\ud800" <= character <= "\udfff" for character in name)
