@@ -1,8 +1,8 @@
-"""Fuzz with a million inputs: ``python -m tests.fuzz``; one target only: ``python -m tests.fuzz decoder --inputs 100000``.
+"""Fuzz with a million inputs: ``python -m tests.fuzz``. One target: ``python -m tests.fuzz decoder --inputs 100000``.
 
-Each target runs in a process of its own, under atheris (libFuzzer). The numeric core is interpreted there, not compiled:
-so an index beyond an array is an error instead of a look at foreign memory. An input that fails is left in ``out/fuzz``;
-``python -m tests.fuzz TARGET --replay FILE`` shows its traceback.
+Each target runs in a process of its own, under atheris (libFuzzer). The numeric core is interpreted there, not
+compiled: so an index beyond an array is an error instead of a look at foreign memory. An input that fails is left in
+``out/fuzz``; ``python -m tests.fuzz TARGET --replay FILE`` shows its traceback.
 """
 
 from __future__ import annotations

@@ -87,11 +87,11 @@ def bundle() -> Bundle:
     return assembled(*parts())
 
 
-def events(schema: StreamSchema, count: int = 40) -> Iterator[Record]:
+def events(schema: StreamSchema, count: int = 60) -> Iterator[Record]:
     """Yield events of a stream: two keys, a spike, a hole, a duplicate, an event that is late."""
     for step in range(count):
         value = 99.0 if step == count - 2 else float(step % 5)
-        event: dict[str, Any] = {name: "on" if step % 3 else "off" for name in schema.categorical}
+        event: dict[str, Any] = dict.fromkeys(schema.categorical, "on" if step % 3 else "off")
         frame = value if schema.frame_samples == 1 else [value] * schema.frame_samples
         event |= dict.fromkeys(schema.numeric, frame)
         if step == count // 2:
