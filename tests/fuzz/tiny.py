@@ -96,7 +96,7 @@ def events(schema: StreamSchema, count: int = 60) -> Iterator[Record]:
         event |= dict.fromkeys(schema.numeric, frame)
         if step == count // 2:
             event = {name: field for name, field in event.items() if not schema.features[name].optional}
-        time_ms = START_MS + 1000 * (step - (5 if step == count - 4 else 0))
+        time_ms = START_MS + 1000 * (step - (5 if step == count - 5 else 0))
         event[schema.timestamp] = time_ms
         if schema.timestamp_unit == "iso8601":
             event[schema.timestamp] = str(np.datetime64(time_ms, "ms"))
