@@ -22,9 +22,9 @@ PIP_AUDIT = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "-
 
 
 def accepted(text: str) -> dict[str, str]:
-    """Return the accepted vulnerabilities, each with its reason; raises ``ValueError`` for one without.
+    r"""Return the accepted vulnerabilities, each with its reason; raises ``ValueError`` for one without.
 
-    >>> accepted("# none yet\\nPYSEC-2026-1  we never unpickle")
+    >>> accepted("# none yet\nPYSEC-2026-1  we never unpickle")
     {'PYSEC-2026-1': 'we never unpickle'}
     """
     found = {}
