@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-WARM_UP = 0.25  # of the samples, at the start: caches fill, states come back
+WARM_UP = 1 / 3  # of the samples, at the start: caches fill, the first outages leave their backlog
 FLAT = 0.05  # growth over all the other samples, as a share of their mean, below which memory is flat
 
 
