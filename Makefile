@@ -6,9 +6,11 @@ SEED ?= 0
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
+# By environment, so that they hold for what pip builds with, too; newer versions of pip have another name for that.
+PINNED := PIP_CONSTRAINT=deploy/constraints.txt PIP_BUILD_CONSTRAINT=deploy/constraints.txt $(PIP)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
-.PHONY: demo demo-kafka proof test check bench real-data clean
+.PHONY: demo demo-kafka proof test check bench real-data fuzz soak audit clean
 
 demo: $(RUNS)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
 	$(VENV)/bin/streamlstm demo
@@ -34,16 +36,25 @@ bench: $(READY)  ## scoring beside a bare LSTM step, and flagged events beside p
 	$(VENV)/bin/python -m tests.benchmarks.core_step
 	$(VENV)/bin/python -m tests.benchmarks.alarm_rate
 
+fuzz: $(READY)  ## a million inputs for all that reads what others wrote; ten minutes and more
+	$(VENV)/bin/python -m tests.fuzz
+
+soak: $(READY)  ## an hour of feed and faults on SQLite, then the oracle; SOAK="--kafka --minutes 10" for others
+	$(VENV)/bin/python -m tests.soak $(SOAK)
+
+audit: $(READY)  ## look the pinned versions up among known vulnerabilities
+	$(VENV)/bin/python deploy/audit.py
+
 # torch first and by itself: PyPI's plain Linux wheel brings gigabytes of CUDA, PyTorch's CPU index does not;
 # where that index cannot be reached, pip takes what it is set up to take.
 $(RUNS): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --retries 0 --index-url https://download.pytorch.org/whl/cpu "$(TORCH)" 2>/dev/null || $(PIP) "$(TORCH)"
-	$(PIP) --constraint deploy/constraints.txt --editable .
+	$(PINNED) --editable .
 	touch $@
 
 $(READY): $(RUNS)
-	$(PIP) --constraint deploy/constraints.txt --editable '.[dev]'
+	$(PINNED) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -205,6 +205,12 @@ class Run:
     def alert_records(self) -> list[AlertRecord]:
         """The alerts, decoded."""
         return [decode_alert(output.value) for output in self.alerts]
+
+    def kept(self, watermarks: Mapping[int, int], schema: StreamSchema) -> set[Key]:
+        """Return the keys whose states a log must still have: an alert is open, or they were not silent for long."""
+        patience_ms = schema.forget_after_ms
+        states = self.states.items()
+        return {key for key, row in states if row.pinned or row.timestamp_ms >= watermarks[key[0]] - patience_ms}
 
 
 def run_polls(scorer: Scorer, polls: Iterable[Sequence[Record]], run: Run | None = None) -> Run:

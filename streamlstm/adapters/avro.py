@@ -1,6 +1,7 @@
 """Records in Confluent's wire format: Avro, with the schema's number in front and the schema in a registry.
 
-Needs ``pip install 'streamlstm[avro]'``. Each schema is asked for once.
+Needs ``pip install 'streamlstm[avro]'``. Each schema is asked for once, and looked at before it is used
+(:mod:`streamlstm.adapters.avro_schema`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from streamlstm.adapters.avro_schema import Size, check_avro_schema
 from streamlstm.core.schema import StreamSchema
 from streamlstm.errors import LogError, LogUnavailable, SettingsError
 
@@ -29,11 +31,17 @@ def avro_parser(registry: Mapping[str, Any], schema: StreamSchema) -> Callable[[
         from confluent_kafka.schema_registry.error import SchemaRegistryError
     except ImportError as error:
         raise SettingsError(f"Avro needs more packages: pip install 'streamlstm[avro]' ({error})") from error
-    deserialize = AvroDeserializer(SchemaRegistryClient(dict(registry)))
+    client = SchemaRegistryClient(dict(registry))
+    deserialize = AvroDeserializer(client)
     unit = schema.timestamp_unit
+    checked: set[int] = set()
 
     def parse(value: bytes) -> object:
+        number = schema_number(value)
         try:
+            if number not in checked:
+                _check(client, client.get_schema(number), {})
+                checked.add(number)
             found = deserialize(value, None)
         except SchemaRegistryError as error:
             if error.http_status_code == UNKNOWN_SCHEMA:
@@ -49,6 +57,24 @@ def avro_parser(registry: Mapping[str, Any], schema: StreamSchema) -> Callable[[
         return {name: _plain(field, unit) for name, field in found.items()}
 
     return parse
+
+
+def schema_number(value: bytes) -> int:
+    """Return the number in front of a record; raises ``ValueError`` if there is none.
+
+    >>> schema_number(bytes([0, 0, 0, 1, 0]) + b"the rest")
+    256
+    """
+    if len(value) < 5 or value[0] != 0:
+        raise ValueError("not Avro in Confluent's wire format: a zero and the schema's number come first")
+    return int.from_bytes(value[1:5], "big")
+
+
+def _check(client: Any, schema: Any, known: dict[str, Size | None]) -> None:
+    """Check a schema after those that it refers to."""
+    for reference in schema.references or ():
+        _check(client, client.get_version(reference.subject, reference.version).schema, known)
+    check_avro_schema(schema.schema_str or "", known)
 
 
 def _plain(value: object, unit: str) -> object:

@@ -17,6 +17,7 @@ HEAD = "bundle.json"
 ARRAYS = "model.safetensors"
 REPORT = "report.html"
 MAX_HEAD_BYTES = 256 << 20  # a million per-key scalers fit
+MAX_ARRAYS_BYTES = 1 << 30  # 48 hidden units take half a megabyte
 
 
 def check_place(directory: Path) -> None:
@@ -54,13 +55,23 @@ def read_bundle(directory: Path) -> Bundle:
             raise BundleError(
                 f"{directory} is no model bundle: {path.name} is missing; make one with `streamlstm train`"
             )
-    if head.stat().st_size > MAX_HEAD_BYTES:
-        raise BundleError(f"{head} has {head.stat().st_size} bytes; at most {MAX_HEAD_BYTES} are read")
+    for path, most in ((head, MAX_HEAD_BYTES), (arrays, MAX_ARRAYS_BYTES)):
+        if path.stat().st_size > most:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes; at most {most} are read")
     try:
-        return from_parts(json.loads(head.read_bytes()), safetensors.numpy.load(arrays.read_bytes()))
+        return decode_bundle(head.read_bytes(), arrays.read_bytes())
     except BundleError as error:
         raise BundleError(f"{directory}: {error}") from error
+
+
+def decode_bundle(head: bytes, arrays: bytes) -> Bundle:
+    """Return the bundle in the bytes of its two files; raises :class:`BundleError`."""
+    try:
+        data = json.loads(head)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{head}: not JSON: {error}") from error
-    except SafetensorError as error:
-        raise BundleError(f"{arrays}: not a safetensors file: {error}") from error
+        raise BundleError(f"{HEAD}: not JSON: {error}") from error
+    try:
+        found = safetensors.numpy.load(arrays)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type of numbers that numpy has not
+        raise BundleError(f"{ARRAYS}: not a safetensors file: {error}") from error
+    return from_parts(data, found)

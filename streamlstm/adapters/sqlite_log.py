@@ -12,13 +12,14 @@ from where this scorer read it: were the lock ever to fail, the later commit is 
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ from streamlstm.errors import (
 
 POLL_PAUSE_S = 0.02  # SQLite cannot wake a reader; an index look-up costs some 20 µs
 TRIM_EVERY_MS = 10_000
+MAX_POLL_BYTES = 64 << 20  # 5,000 records of a megabyte each are not taken at once
 
 
 def now_ms() -> int:
@@ -121,12 +123,23 @@ class SqliteLog:
 
     def read(self, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
         """Return committed records from ``offset`` on; see the port."""
+        return self.read_up_to(topic, partition, offset, max_records, math.inf)
+
+    def read_up_to(self, topic: str, partition: int, offset: int, max_records: int, max_bytes: float) -> list[Record]:
+        """As :meth:`read`, but no further than the record with which there are ``max_bytes`` of values and headers."""
         topic_id = self._topic_id(topic)
-        rows = self._query(
+        rows, size = [], 0
+        query = (
             "SELECT offset, timestamp_ms, key, value, headers FROM records"
-            " WHERE topic_id = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
-            (topic_id, partition, offset, max_records),
+            " WHERE topic_id = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
         )
+        where = (topic_id, partition, offset, max_records)
+        with translated(self.path), closing(self._connection.execute(query, where)) as found:
+            for row in found:
+                rows.append(row)
+                size += len(row[3]) + len(row[4] or b"")
+                if size >= max_bytes:
+                    break
         if not rows or rows[0][0] != offset:
             self._check_kept(topic, topic_id, partition, offset)
         return [
@@ -338,7 +351,8 @@ class SqliteSession:
             records: list[Record] = []
             for partition, offset in self._next.items():  # an equal share each: none starves
                 share = max(1, max_records // len(self._next))
-                records += self._log.read(self._topic.name, partition, offset, share)
+                size = MAX_POLL_BYTES / len(self._next)
+                records += self._log.read_up_to(self._topic.name, partition, offset, share, size)
             if records:
                 break
             if time.monotonic() >= deadline:

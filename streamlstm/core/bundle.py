@@ -18,6 +18,14 @@ from numpy.typing import NDArray
 
 from streamlstm.core.advance import Parameters
 from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.bundle_limits import (
+    check_alerting,
+    check_calibration,
+    check_categories,
+    check_range,
+    check_scalers,
+    check_score,
+)
 from streamlstm.core.channels import NAMES, WEIGHTS, Fitted, novelty
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
@@ -30,6 +38,8 @@ from streamlstm.errors import BundleError
 FORMAT = "streamlstm-bundle"
 VERSION = 2
 MAX_LAYERS = 64
+LONGEST_GAP_MS = 1e14  # as the times that events may have
+DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -152,6 +162,9 @@ class _Shapes:
             )
             if not fits:
                 raise BundleError(f"the array {name!r} has shape {found.shape}, expected {shape}")
+            dtype = np.dtype(np.float64 if name in DOUBLES else np.float32)
+            if found.dtype != dtype:
+                raise BundleError(f"the array {name!r} holds {found.dtype}, expected {dtype}")
             if not np.isfinite(found).all():
                 raise BundleError(f"the array {name!r} holds values that are not finite")
         extra = set(arrays) - set(self.expected)
@@ -235,6 +248,14 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
 
 def from_parts(data: object, arrays: Arrays) -> Bundle:
     """Build and check a bundle; raises :class:`BundleError` with the reason if anything is off."""
+    bundle = assembled(data, arrays)
+    if not isinstance(data, dict) or data.get("digest") != bundle.digest:
+        raise BundleError("the digest does not match the contents: a file was changed or damaged")
+    return bundle
+
+
+def assembled(data: object, arrays: Arrays) -> Bundle:
+    """As :func:`from_parts`, whatever the digest says: who can write a bundle can write its digest."""
     head = _check_head(data)
     schema = StreamSchema.from_dict(head.schema, "the bundle's schema")
     a = head.architecture
@@ -242,9 +263,8 @@ def from_parts(data: object, arrays: Arrays) -> Bundle:
     width = input_width(schema.values, has_mask=head.has_mask, has_gap=head.has_gap, has_calendar=head.has_calendar)
     if a.values != schema.values or a.inputs != width or head.frame_samples != schema.frame_samples:
         raise BundleError("the bundle's architecture does not fit its own schema")
-    if any(row >= len(arrays["feature.mean"]) for row in head.scaler_of.values()):
-        raise BundleError("a key's scaler points outside the array 'feature.mean'")
-    bundle = Bundle(
+    _check_limits(head, schema, arrays)
+    return Bundle(
         schema=schema,
         architecture=a,
         feature=FeatureParameters(
@@ -285,9 +305,21 @@ def from_parts(data: object, arrays: Arrays) -> Bundle:
         alerting=head.alerting,
         report=head.report,
     )
-    if head.digest != bundle.digest:
-        raise BundleError("the digest does not match the contents: a file was changed or damaged")
-    return bundle
+
+
+def _check_limits(head: _Head, schema: StreamSchema, arrays: Arrays) -> None:
+    found, alerting = head.calibration, head.alerting
+    check_scalers(head.scaler_of, arrays["feature.mean"], arrays["feature.deviation"])
+    check_categories(head.vocabularies, head.architecture.vocabularies, schema.categorical)
+    check_score(arrays)
+    check_range("typical_gap_ms", head.typical_gap_ms, 0, LONGEST_GAP_MS, above=True)
+    check_calibration(found.period, found.warmup_events, found.tail_start, found.tail_scale, found.tail_shape)
+    check_alerting(
+        alerting.alarm_rate,
+        resolve_after_events=alerting.resolve_after_events,
+        cooldown_events=alerting.cooldown_events,
+        hold_events=alerting.hold_events,
+    )
 
 
 def embedding_start(architecture: Architecture) -> NDArray[np.int64]:
@@ -314,9 +346,12 @@ def _check_head(data: object) -> _Head:
     if version != VERSION:
         raise BundleError(f"bundle version {version!r}; this release reads version {VERSION}: train again")
     try:
+        msgspec.json.encode(data)
         head = msgspec.convert(data, _Head)
     except msgspec.ValidationError as error:
         raise BundleError(str(error)) from error
+    except (UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise BundleError(f"it holds what no bundle does: {error}") from error
     if head.channels != NAMES:
         raise BundleError(f"calibrated for channels {head.channels}, this release has {NAMES}: train again")
     a = head.architecture

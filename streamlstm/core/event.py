@@ -17,7 +17,8 @@ from streamlstm.core.schema import StreamSchema
 
 KEYLESS = b"all"  # the key of events that have none: the stream is one series
 MAX_KEY_BYTES = 512
-MAX_RECORD_BYTES = 1 << 20  # Kafka's default max.message.bytes
+MAX_RECORD_BYTES = 1 << 20  # Kafka's default max.message.bytes; value, key and headers together
+MAX_DETAIL_CHARACTERS = 500  # what is wrong with a record goes into a header: it must not be as large as the record
 EARLIEST_MS = 31_536_000_000  # 1971-01-01: seconds or microseconds read as milliseconds land before it
 LATEST_MS = 32_503_680_000_000  # 3000-01-01: above it, arithmetic on milliseconds has no meaning here
 
@@ -83,7 +84,7 @@ class EventDecoder:
             try:
                 key, timestamp_ms, values = self._decode_one(record)
             except _Bad as bad:
-                rejections.append(Rejection(record, bad.reason, bad.detail))
+                rejections.append(Rejection(record, bad.reason, bad.detail[:MAX_DETAIL_CHARACTERS]))
                 continue
             index.append(i)
             keys.append(key)
@@ -106,8 +107,8 @@ class EventDecoder:
 
     def _decode_one(self, record: Record) -> tuple[bytes, int, tuple[Any, ...]]:
         """Return key, timestamp and the features' fields, or raise :class:`_Bad`."""
-        if len(record.value) > MAX_RECORD_BYTES:
-            raise _Bad("oversized", f"{len(record.value)} bytes; at most {MAX_RECORD_BYTES} are read")
+        if (size := _size(record)) > MAX_RECORD_BYTES:
+            raise _Bad("oversized", f"{size} bytes; at most {MAX_RECORD_BYTES} are read")
         try:
             event = self._decode(record.value)
         except msgspec.ValidationError as error:
@@ -172,6 +173,11 @@ class _Bad(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+def _size(record: Record) -> int:
+    size = len(record.value) + len(record.key or b"")
+    return size + sum(len(name) + len(value) for name, value in record.headers) if record.headers else size
 
 
 def _event_type(schema: StreamSchema) -> type[msgspec.Struct]:

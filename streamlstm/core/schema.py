@@ -13,6 +13,8 @@ from streamlstm.errors import SchemaError
 
 TimestampUnit = Literal["iso8601", "s", "ms", "us"]
 LONGEST_S = 1e11  # some 3,000 years: the span of times that events may have
+MAX_FEATURES = 1024
+MAX_VALUES = 1 << 16  # numbers in one event
 MAX_FRAME_SAMPLES = 4096  # a frame is a unit of meaning (a fraction of a second), not a file
 
 
@@ -58,7 +60,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """
         try:
             return cls.from_dict(tomllib.loads(text), source)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise SchemaError(f"{source}: not TOML: {error}") from error
 
     @classmethod
@@ -66,7 +68,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """As :meth:`from_toml`, from parsed data."""
         try:
             schema = msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise SchemaError(f"{source}: {error}") from error
         problem = schema._problem()
         if problem:
@@ -126,6 +128,11 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
             return f"key and timestamp are both {self.key!r}"
         if not 1 <= self.frame_samples <= MAX_FRAME_SAMPLES:
             return f"frame_samples must lie between 1 and {MAX_FRAME_SAMPLES}, not {self.frame_samples}"
+        if len(self.features) > MAX_FEATURES or self.values > MAX_VALUES:
+            return (
+                f"{len(self.features)} features with {self.values} numbers in an event; "
+                f"at most {MAX_FEATURES} with {MAX_VALUES} are taken"
+            )
         if not 0 <= self.max_ahead_s <= LONGEST_S:
             return f"max_ahead_s must lie between 0 and {LONGEST_S:g}, not {self.max_ahead_s}"
         if self.expire_after_s is not None and not 0 < self.expire_after_s <= LONGEST_S:
@@ -139,4 +146,4 @@ def readable_name(name: str) -> bool:
     >>> readable_name("flow (l/min)"), readable_name('so "called"')
     (True, False)
     """
-    return not any(character in '"\\' or character < " " for character in name)
+    return not any(character in '"\\' or character < " " or "\ud800" <= character <= "\udfff" for character in name)

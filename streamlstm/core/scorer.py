@@ -41,6 +41,7 @@ from streamlstm.core.state import (
     Arena,
     Key,
     Rows,
+    check_integers,
     from_bytes,
     to_bytes,
 )
@@ -212,9 +213,11 @@ class Scorer:
                 "or start its keys anew with --on-model-change reset"
             )
         try:
-            return from_bytes(data[len(header) :], self.arena.layout)
+            rows = from_bytes(data[len(header) :], self.arena.layout)
+            check_integers(rows, len(self.bundle.feature.mean))
         except ValueError as error:
             raise LogError(f"key {key[1].decode()!r} of partition {key[0]}: {error}") from error
+        return rows
 
     def _watermarks(self, partition: NDArray[np.int64]) -> tuple[dict[int, int], NDArray[np.int64]]:
         places = {int(p): place for place, p in enumerate(np.unique(partition))}

@@ -30,6 +30,7 @@ COOLDOWN_EVENTS = 11
 HELD_EVENTS = 12  # since the threshold last learned, see core.guard
 KEPT = 13  # what is known of the tail from before an episode, see core.guard
 INTEGERS = 14
+LARGEST = 1 << 62  # a count below it can still be raised
 
 # Columns of the float sections.
 TAIL_START, TAIL_SCALE, TAIL_FLOATS = 0, 1, 2  # a tail; the section holds the one in force, then the one kept
@@ -86,6 +87,18 @@ def from_bytes(data: bytes, layout: Layout) -> Rows:
         raise ValueError(f"a state row of {len(data)} bytes, expected {split + layout.width * 4}")
     integers = np.frombuffer(data[:split], dtype="<i8").reshape(1, INTEGERS)
     return Rows(integers, np.frombuffer(data[split:], dtype="<f4").reshape(1, layout.width))
+
+
+def check_integers(rows: Rows, scalers: int) -> None:
+    """Raise ``ValueError`` for integers that no scorer writes; compiled code takes the scaler as an index.
+
+    ``scalers``: rows of ``FeatureParameters.mean``, of which a state names one.
+    """
+    integers = rows.integers
+    if integers[:, SCALER].max() >= scalers or integers.min() < -1 or integers.max() > LARGEST:
+        raise ValueError("a state row with a number that no scorer writes: another program wrote it")
+    if integers[:, SCALER].min() < 0 or integers[:, EVENTS].min() < 0 or integers[:, SCORED].min() < 0:
+        raise ValueError("a state row with a negative count: another program wrote it")
 
 
 class Arena:

@@ -53,6 +53,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.status = 200
+        self.body: object = {"schema": json.dumps(EVENT)}
         self.asked: list[str] = []
         self.logins: list[str] = []
         registry = self
@@ -64,7 +65,7 @@ class Registry:
                     registry.logins.append(login)
                 known = "/schemas/ids/7" in self.path
                 status = registry.status if known or registry.status != 200 else 404
-                body = {"schema": json.dumps(EVENT)} if status == 200 else {"error_code": 40403, "message": "no"}
+                body = registry.body if status == 200 else {"error_code": 40403, "message": "no"}
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
@@ -169,6 +170,40 @@ def test_registry_that_refuses_us_is_an_error(registry: Registry) -> None:
     with pytest.raises(LogError, match="schema registry") as caught:
         decoder(registry).decode([record(wire())])
     assert not isinstance(caught.value, LogUnavailable)
+
+
+RECURSIVE = {"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}
+NOTHINGS = {"type": "record", "name": "R", "fields": [{"name": "r", "type": {"type": "array", "items": "null"}}]}
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Return a schema in which each level holds the one below twice."""
+    found: Any = "null"
+    for level in range(levels):
+        name = f"R{level}"
+        again = found if isinstance(found, str) else found["name"]
+        found = {"type": "record", "name": name, "fields": [{"name": "a", "type": found}, {"name": "b", "type": again}]}
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"schema": "no JSON"},
+        {"schema": json.dumps({"type": "record", "name": "Event", "fields": [{"name": "x", "type": "nonsense"}]})},
+        {"schema": json.dumps(RECURSIVE)},
+        {"schema": json.dumps(NOTHINGS)},
+        {"schema": json.dumps(doubling(40))},
+        {"schema": json.dumps("string")},
+        {"schema": "[" * 5_000},
+        {},
+    ],
+)
+def test_registry_that_answers_nonsense_makes_dead_letters(registry: Registry, answer: object) -> None:
+    """A schema that is none, another one, or without end is the record's fault, not the scorer's end."""
+    registry.body = answer
+    _, (rejection,) = decoder(registry).decode([record(wire())])
+    assert rejection.reason in ("malformed", "invalid")
 
 
 # The whole way

@@ -140,6 +140,7 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         (ARRAYS, cut, "not a safetensors file"),
         (ARRAYS, lambda data: b"", "not a safetensors file"),
         (ARRAYS, lambda data: b"\x80\x04K\x01.", "not a safetensors file"),
+        (ARRAYS, replaced('"F32"', '"F8_E4M3"'), "not a safetensors file"),
         (ARRAYS, flip, "digest does not match"),
     ],
 )
@@ -154,9 +155,10 @@ def test_read_of_a_damaged_bundle_says_what_is_wrong(
         read_bundle(tmp_path)
 
 
-def test_read_of_a_huge_head_is_refused(bundle_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["MAX_HEAD_BYTES", "MAX_ARRAYS_BYTES"])
+def test_read_of_a_huge_file_is_refused(bundle_directory: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """A wrong file is not read into memory before it is known to be one."""
-    monkeypatch.setattr(bundle_files, "MAX_HEAD_BYTES", 100)
+    monkeypatch.setattr(bundle_files, limit, 100)
     with pytest.raises(BundleError, match="at most 100 are read"):
         read_bundle(bundle_directory)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamlstm.adapters import sqlite_file
+from streamlstm.adapters import sqlite_file, sqlite_log
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.log import NewRecord, ScorerSession
@@ -336,5 +336,19 @@ def test_poll_with_one_full_partition_does_not_starve_the_others(tmp_path: Path)
         log.append("events", [NewRecord(b"k", b"v", partition=partition)] * count)
     session = log.open_session("events", "g")
     assert {record.partition for record in session.poll(9, 0.0)} == {0, 1, 2}
+    session.close()
+    log.close()
+
+
+def test_poll_of_large_records_takes_few_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll is bounded in bytes, too: thousands of records of a megabyte each are not taken into memory at once."""
+    monkeypatch.setattr(sqlite_log, "MAX_POLL_BYTES", 1_000)
+    log = make_log(tmp_path / "log.db", records=0)
+    log.append("events", [NewRecord(b"k", b"x" * 300, (("h", b"y" * 100),)) for _ in range(10)])
+    log.append("events", [NewRecord(b"k", b"x" * 5_000)])
+    session = log.open_session("events", "g")
+    polls = [[record.offset for record in session.poll(100, 0.0)] for _ in range(5)]
+    assert polls == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10], []]
+    assert len(log.read("events", 0, 0, 100)) == 11
     session.close()
     log.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamlstm.core.schema import MAX_FRAME_SAMPLES, StreamSchema
+from streamlstm.core.schema import MAX_FEATURES, MAX_FRAME_SAMPLES, MAX_VALUES, StreamSchema
 from streamlstm.errors import SchemaError
 
 FULL = """
@@ -76,6 +76,9 @@ def test_to_dict_read_back_gives_equal_schema(text: str) -> None:
         ("frame_samples = 0\n[features.flow]", "frame_samples"),
         (f"frame_samples = {MAX_FRAME_SAMPLES + 1}\n[features.flow]", "frame_samples"),
         ("frame_samples = 2.5\n[features.flow]", "frame_samples"),
+        ("[features]\n" + "".join(f"x{n} = {{}}\n" for n in range(MAX_FEATURES + 1)), f"at most {MAX_FEATURES}"),
+        ("frame_samples = 4096\n[features]\n" + "".join(f"x{n} = {{}}\n" for n in range(17)), f"{MAX_VALUES}"),
+        ("x = " + "[" * 100_000, "not TOML"),
         ("max_ahead_s = 1e30\n[features.flow]", "max_ahead_s"),
         ("expire_after_s = inf\n[features.flow]", "expire_after_s"),
         ("key = ''\n[features.flow]", "a name is empty"),

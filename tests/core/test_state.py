@@ -10,10 +10,13 @@ from streamlstm.core.state import (
     CHANNELS,
     EVENTS,
     INTEGERS,
+    SCALER,
+    SCORED,
     TAIL_FLOATS,
     Arena,
     Key,
     Rows,
+    check_integers,
     from_bytes,
     layout_of,
     to_bytes,
@@ -142,3 +145,15 @@ def test_drop_partition_forgets_its_keys_alone() -> None:
     assert number_of(held, C) == 3
     held.put([(2, str(number).encode()) for number in range(63)], rows(*range(63)))
     assert held.nbytes == before
+
+
+@pytest.mark.parametrize(
+    ("column", "number"), [(SCALER, 1), (SCALER, -1), (SCALER, 2**62), (EVENTS, -1), (SCORED, -1), (EVENTS, 2**63 - 1)]
+)
+def test_state_with_a_number_that_no_scorer_writes_is_refused(column: int, number: int) -> None:
+    """The scaler is an index and the counts divide: what another program wrote must not get there."""
+    row = Rows(np.zeros((1, INTEGERS), np.int64), np.zeros((1, LAYOUT.width), np.float32))
+    check_integers(row, scalers=1)
+    row.integers[0, column] = number
+    with pytest.raises(ValueError, match="another program"):
+        check_integers(row, scalers=1)

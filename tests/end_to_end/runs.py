@@ -11,14 +11,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.adapters.sqlite_log import SqliteLog
-from streamlstm.core.log import Headers
+from streamlstm.core.bundle import Bundle
+from streamlstm.core.log import Headers, Record
 from streamlstm.core.record import decode_score
+from streamlstm.core.scorer import Scorer
+from streamlstm.core.state import Key
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import TopicMissing
 from streamlstm.services.scorer import Totals, run
@@ -27,6 +31,8 @@ from tests import builders
 
 ROOT = Path(__file__).parents[2]
 TOPIC = "events"
+GROUP = "streamlstm"
+EVERYTHING = 1 << 40
 TIMEOUT_S = 180.0  # for anything that a process does; far more than it takes
 
 
@@ -67,11 +73,11 @@ def write_input(path: Path) -> Path:
     return path
 
 
-def create_outputs(path: Path) -> None:
+def create_outputs(path: Path, topic: str = TOPIC) -> None:
     """Make the output topics, as a scorer does when it starts."""
     log = SqliteLog(path)
     for name in (scores_topic, alerts_topic, dead_letters_topic):
-        log.create_topic(name(TOPIC), 2)
+        log.create_topic(name(topic), 2)
     log.close()
 
 
@@ -100,14 +106,14 @@ def plain_outputs() -> Outputs:
         return outputs_of(path)
 
 
-def outputs_of(path: Path) -> Outputs:
+def outputs_of(path: Path, topic: str = TOPIC) -> Outputs:
     """Return scores, alerts and dead letters, partition by partition."""
     log = SqliteLog(path)
     found = {
-        name(TOPIC): [
+        name(topic): [
             Stored(record.partition, record.key, record.value, record.headers)
             for partition in range(2)
-            for record in log.read(name(TOPIC), partition, 0, 1_000_000)
+            for record in log.read(name(topic), partition, 0, EVERYTHING)
         ]
         for name in (scores_topic, alerts_topic, dead_letters_topic)
     }
@@ -115,10 +121,10 @@ def outputs_of(path: Path) -> Outputs:
     return found
 
 
-def accounted(outputs: Outputs) -> list[tuple[int, int]]:
+def accounted(outputs: Outputs, topic: str = TOPIC) -> list[tuple[int, int]]:
     """Return partition and offset of each event that has a score or a dead letter, sorted."""
-    scores = [(record.partition, decode_score(record.value).offset) for record in outputs[scores_topic(TOPIC)]]
-    dead = [(record.partition, int(dict(record.headers)["offset"])) for record in outputs[dead_letters_topic(TOPIC)]]
+    scores = [(record.partition, decode_score(record.value).offset) for record in outputs[scores_topic(topic)]]
+    dead = [(record.partition, int(dict(record.headers)["offset"])) for record in outputs[dead_letters_topic(topic)]]
     return sorted(scores + dead)
 
 
@@ -132,23 +138,66 @@ def assert_exactly_once(path: Path) -> None:
     assert outputs == plain_outputs()
 
 
-def scored(log: SqliteLog) -> int:
+def assert_as_plain_run(path: Path, topic: str = TOPIC) -> None:
+    """Fail unless each event has exactly one outcome, and all outputs equal those of the core over the input.
+
+    As :func:`assert_exactly_once`, for an input that is not known beforehand. States are compared, too: those
+    that the log may have dropped by now may be missing.
+    """
+    log = SqliteLog(path)
+    taken = [record for partition in range(2) for record in log.read(topic, partition, 0, EVERYTHING)]
+    plain, kept = plain_run(taken)
+    outputs = outputs_of(path, topic)
+    assert accounted(outputs, topic) == [(record.partition, record.offset) for record in taken]
+    for name, wanted in (
+        (scores_topic, plain.scores),
+        (alerts_topic, plain.alerts),
+        (dead_letters_topic, plain.dead_letters),
+    ):
+        assert outputs[name(topic)] == [Stored(*output) for output in wanted], name(topic)
+    stored = log.read_states(topic, GROUP, plain.states)
+    assert stored == {place: plain.states[place].value for place in stored}
+    assert set(stored) >= kept
+    log.close()
+
+
+def plain_run(taken: Iterable[Record], bundle: Bundle | None = None) -> tuple[builders.Run, set[Key]]:
+    """Run the core over an input event by event; return what it leaves, and which states no log may have dropped."""
+    scorer = Scorer(bundle or builders.expiring_bundle())
+    plain = builders.run_polls(scorer, ([record] for record in taken))
+    return plain, plain.kept(scorer.watermarks, scorer.bundle.schema)
+
+
+def scored(log: SqliteLog, topic: str = TOPIC) -> int:
     """Return how many events have a committed score."""
     try:
-        return sum(log.topic(scores_topic(TOPIC)).end_offsets)
+        return sum(log.topic(scores_topic(topic)).end_offsets)
     except TopicMissing:
         return 0
 
 
-def start(*arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """Start ``python -m`` with these arguments, in an environment without settings."""
+def dead(log: SqliteLog, topic: str = TOPIC) -> int:
+    """Return how many records have become dead letters."""
+    return sum(log.topic(dead_letters_topic(topic)).end_offsets)
+
+
+def start(*arguments: object, cwd: Path = ROOT, output: Path | None = None) -> subprocess.Popen[str]:
+    """Start ``python -m`` with these arguments, in an environment without settings.
+
+    What it writes goes to pipes, or to the end of the file ``output``.
+    """
+    with output.open("a") if output else nullcontext(subprocess.PIPE) as writes:
+        return _start(arguments, cwd, writes)
+
+
+def _start(arguments: Iterable[object], cwd: Path, writes: int | IO[str]) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMLSTM_")}
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
         env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=writes,
+        stderr=writes,
         text=True,
         start_new_session=True,
     )

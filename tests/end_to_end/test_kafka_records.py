@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
+
 import pytest
+from kafka import KafkaProducer
+from kafka.errors import InvalidTimestampError
 
 from streamlstm.core.log import NewRecord
 from streamlstm.core.record import decode_score
 from streamlstm.core.scorer import Scorer
 from tests import builders
 from tests.end_to_end import kafka_runs
-from tests.end_to_end.kafka_runs import Stream, assert_exactly_once
+from tests.end_to_end.kafka_runs import TIMEOUT_S, Stream, assert_exactly_once
 
 
 def test_record_that_its_producer_sent_twice_counts_once(stream: Stream) -> None:
@@ -51,3 +56,11 @@ def test_poison_records_become_dead_letters_as_they_were(stream: Stream) -> None
     found = [(r.key, r.value, tuple(r.headers[6:])) for r in stream.read(stream.outputs[2]) if r.partition == 1]
     for key, value, headers in poison:
         assert (key, value or b"", kafka_runs.without_none(headers)) in found
+
+
+def test_broker_refuses_a_record_from_the_future(stream: Stream) -> None:
+    """The producer sets a record's timestamp, by which the future is judged: Kafka 4 lets it lie an hour ahead only."""
+    with closing(KafkaProducer(bootstrap_servers=stream.broker.bootstrap.split(","))) as producer:
+        far_ms = int(time.time() * 1000) + 10 * 86_400_000
+        with pytest.raises(InvalidTimestampError):
+            producer.send(stream.topic, b"{}", timestamp_ms=far_ms).get(TIMEOUT_S)

@@ -1,0 +1,83 @@
+"""What the numbers of a bundle must keep to. Compiled code trusts them: an index beyond an array is not noticed there.
+
+Shapes are checked in :mod:`streamlstm.core.bundle`; here is what shapes alone do not say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.threshold import TAIL_PROBABILITY
+from streamlstm.errors import BundleError
+
+MOST_EVENTS = 1 << 31  # of any count of events: a period, a warm-up, a cool-down
+LARGEST_TAIL_SHAPE = 0.9  # a tail whose mean is not infinite; calibration gives .5 at most
+FIRST_CATEGORY_ID = 2  # after padding and unknown
+
+
+def check_categories(
+    vocabularies: Mapping[str, Mapping[str, int]], sizes: Sequence[int], categorical: Sequence[str]
+) -> None:
+    """Refuse vocabularies that are not the stream's, or an id that the embeddings have no row for."""
+    if set(vocabularies) != set(categorical) or len(sizes) != len(categorical):
+        raise BundleError(f"vocabularies of {sorted(vocabularies)}, but the stream's categories are {[*categorical]}")
+    for name, size in zip(categorical, sizes, strict=True):
+        if size < FIRST_CATEGORY_ID:
+            raise BundleError(f"category {name!r}: {size} ids leave no room for absent and unknown values")
+        if not all(FIRST_CATEGORY_ID <= number < size for number in vocabularies[name].values()):
+            raise BundleError(f"category {name!r}: an id lies outside {FIRST_CATEGORY_ID} to {size - 1}")
+
+
+def check_scalers(scaler_of: Mapping[str, int], mean: NDArray[Any], deviation: NDArray[Any]) -> None:
+    """Refuse a key that points beyond the scalers, scalers of two lengths, or a deviation that is not positive."""
+    if not 0 < len(mean) == len(deviation):
+        raise BundleError(
+            f"the arrays 'feature.mean' and 'feature.deviation' have {len(mean)} and {len(deviation)} rows"
+        )
+    if not all(0 <= row < len(mean) for row in scaler_of.values()):
+        raise BundleError("a key's scaler points outside the array 'feature.mean'")
+    if not (deviation > 0).all():
+        raise BundleError("the array 'feature.deviation' holds values that are not positive")
+
+
+def check_score(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse tail curves that are empty, of two lengths or not ascending, and references in other directions."""
+    knots, surprises = arrays["score.knots"], arrays["score.surprises"]
+    if knots.shape != surprises.shape or knots.shape[1] == 0:
+        raise BundleError(f"the arrays 'score.knots' and 'score.surprises' have {knots.shape} and {surprises.shape}")
+    if not (np.diff(knots, axis=1) > 0).all() or not (np.diff(surprises, axis=1) >= 0).all():
+        raise BundleError("the arrays 'score.knots' and 'score.surprises' must ascend")
+    projection, references = arrays["novelty.projection"], arrays["novelty.references"]
+    if len(projection) != len(references) or references.size == 0:
+        raise BundleError(
+            f"the array 'novelty.references' has shape {references.shape}, expected ({len(projection)}, …)"
+        )
+
+
+def check_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    """Refuse a number outside low…high, or one that is none; with ``above``, ``low`` itself is outside, too."""
+    if not (low < value if above else low <= value) or not value <= high or not math.isfinite(value):
+        raise BundleError(f"{name} is {value!r}; it must lie between {low:g} and {high:g}")
+
+
+def check_calibration(period: int, warmup_events: int, start: float, scale: float, shape: float) -> None:
+    """Refuse a period, a warm-up or a tail that no calibration gives."""
+    check_range("calibration.period", period, 1, MOST_EVENTS)
+    check_range("calibration.warmup_events", warmup_events, 0, MOST_EVENTS)
+    check_range("calibration.tail_start", start, 0, 1e6, above=True)
+    check_range("calibration.tail_scale", scale, 0, 1e6, above=True)
+    check_range("calibration.tail_shape", shape, 0, LARGEST_TAIL_SHAPE)
+
+
+def check_alerting(alarm_rate: float, **events: int) -> None:
+    """Refuse an alarm rate that no threshold has, and counts of events that are none."""
+    check_range("alerting.alarm_rate", alarm_rate, 0, TAIL_PROBABILITY, above=True)
+    if alarm_rate == TAIL_PROBABILITY:
+        raise BundleError(f"alerting.alarm_rate is {alarm_rate}; it must lie below {TAIL_PROBABILITY}")
+    for name, count in events.items():
+        check_range(f"alerting.{name}", count, 0, MOST_EVENTS)
