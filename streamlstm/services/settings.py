@@ -27,6 +27,7 @@ Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 NotNegative = Annotated[Whole, Parameter(validator=validators.Number(gte=0))]
+Port = Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))]
 UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
 
 
@@ -122,6 +123,10 @@ class ScoreSettings:
     "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
+    metrics_port: Port | None = None
+    "Serve /metrics for Prometheus, and /livez, /readyz, /startupz for probes, at this port; none unless given."
+    metrics_host: str = "127.0.0.1"
+    "Address to serve them at; 0.0.0.0 for all. There is no log-in, and nothing secret."
     until_end: bool = False
     "Stop at the end of the topic instead of waiting for more."
 
@@ -169,6 +174,10 @@ class AlertSettings:
     "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
+    metrics_port: Port | None = None
+    "Serve /metrics for Prometheus, and /livez, /readyz, /startupz for probes, at this port; none unless given."
+    metrics_host: str = "127.0.0.1"
+    "Address to serve them at; 0.0.0.0 for all. There is no log-in, and nothing secret."
     until_end: bool = False
     "Stop when all alerts there are have been delivered or given up, instead of waiting for more."
     resend_dead_letters: bool = False
