@@ -19,7 +19,7 @@ from streamlstm.core.log import Record, Standing
 from streamlstm.core.observer import Observer
 
 PREFIX = "streamlstm"
-disable_created_metrics()  # they would double the series of counters, and Prometheus asks for none of them
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series of counters, and Prometheus asks for none of them
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 AGES_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
 

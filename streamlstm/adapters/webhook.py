@@ -44,6 +44,7 @@ from streamlstm.adapters.signature import HEADER, signature
 from streamlstm.core.delivery import Delivery, Outcome
 from streamlstm.core.log import Record
 from streamlstm.core.record import decode_alert
+from streamlstm.core.trace import trace_headers
 
 READ_BYTES = 4096  # of an answer
 SHOWN_CHARACTERS = 200  # of an answer, in a log line or dead letter
@@ -82,7 +83,8 @@ class Webhook:
             key = idempotency_key(alert)
         except (msgspec.MsgspecError, ArithmeticError, ValueError) as error:  # a number or text beyond all bounds
             return Outcome("refused", f"not an alert record: {error}")
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        trace = {name: value.decode("ascii") for name, value in trace_headers(record.headers)}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key, **trace}
         return content, headers | ({HEADER: signature(content, self.secrets, now_s)} if self.secrets else {})
 
     async def _send(self, client: httpx.AsyncClient, content: bytes, headers: dict[str, str]) -> Outcome:

@@ -26,6 +26,7 @@ from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
 from streamlstm.core.observer import NOBODY, Observer
 from streamlstm.core.record import decode_alert
 from streamlstm.core.topic import alerts_topic, dead_letters_topic
+from streamlstm.core.trace import trace_headers
 from streamlstm.errors import LogUnavailable, TopicMissing
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
@@ -314,7 +315,7 @@ def _letter(dead: DeadLetter, group: str) -> Output:
         ("offset", before.get("offset", str(record.offset).encode())),
         ("timestamp_ms", before.get("timestamp_ms", str(record.timestamp_ms).encode())),
     )
-    return Output(record.partition, record.key, record.value, headers)
+    return Output(record.partition, record.key, record.value, headers + trace_headers(record.headers))
 
 
 def _tell(delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:
