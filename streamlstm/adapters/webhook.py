@@ -145,6 +145,26 @@ class Webhook:
         return "".join(c if c.isprintable() else " " for c in text[:SHOWN_CHARACTERS]).strip()
 
 
+async def connect(webhook: Webhook) -> str:
+    """Connect to a receiver, with TLS if its address says so, and leave; return what went wrong, or nothing."""
+    url, tls = webhook.url, webhook.url.scheme == "https"
+    try:
+        async with asyncio.timeout(webhook.timeout_s):
+            _, writer = await asyncio.open_connection(
+                url.host, url.port or (443 if tls else 80), ssl=httpx.create_ssl_context() if tls else None
+            )
+            peer = str(writer.get_extra_info("peername")[0])
+            writer.close()
+            await writer.wait_closed()
+    except TimeoutError:
+        return f"no connection within {webhook.timeout_s:g} s"
+    except OSError as error:  # names, sockets and certificates
+        return f"{type(error).__name__}: {error}"
+    if webhook.public_only and not is_public(peer):
+        return f"{peer} is not a public address, and only such are allowed"
+    return ""
+
+
 def retry_after_s(value: str | None, now_s: float) -> float | None:
     """Return the wait (s, not negative) that a ``Retry-After`` header asks for; None if it cannot be read.
 
