@@ -7,6 +7,7 @@ that a user would type, and is shown before it runs. Each service is a process o
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def _train(plan: Plan, directory: Path, seed: int, console: Console) -> None:
     schema, history = directory / f"{plan.feed}.toml", directory / f"{plan.feed}.history.jsonl"
     arguments = ["train", "--stream", schema, "--history", history, "--out", model,
                  "--alarm-rate", f"{plan.alarm_rate:.3g}", "--seed", seed]  # fmt: skip
-    subprocess.run(_command(arguments, console), check=True)
+    subprocess.run(_command(arguments, console), check=True, env=_environment())
     made_for.write_text(str(seed))
 
 
@@ -275,7 +276,12 @@ def _command(arguments: Sequence[object], console: Console) -> list[str]:
 
 
 def _start(arguments: Sequence[object], out: IO[str], console: Console) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out)
+    return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with log lines for people, also in a file."""
+    return {"STREAMLSTM_LOG_FORMAT": "console", **os.environ}
 
 
 def _wait_until_scored(log: EventLog, plan: Plan, stage: Stage) -> Scored:

@@ -35,7 +35,7 @@ class Setting(NamedTuple):
 def show_settings(
     commands: Mapping[str, App], sources: Sequence[Source] | None, secret_variables: Collection[str], console: Console
 ) -> None:
-    """Print a table for each command; ``commands`` maps the words that call it to a command.
+    """Print a table for each command that has options; ``commands`` maps the words that call it to a command.
 
     ``sources`` are where settings come from, the first that has one wins; a command may have its own.
     Of ``secret_variables`` is told only whether they are set. Raises what the command itself would for a value
@@ -45,7 +45,8 @@ def show_settings(
         table = Table(title=words, title_justify="left", title_style="bold", box=None, show_header=False)
         for setting in settings_of(words, app, app.config or sources or ()):
             table.add_row(*setting)
-        console.print(table)
+        if table.row_count:
+            console.print(table)
     for name in sorted(secret_variables):
         if name in os.environ:
             console.print(f"{name} is set {HIDDEN}", markup=False, highlight=False)

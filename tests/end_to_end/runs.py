@@ -146,7 +146,7 @@ def start(*arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment | {"STREAMLSTM_LOG_FORMAT": "console", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
