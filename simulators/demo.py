@@ -7,6 +7,7 @@ that a user would type, and is shown before it runs. Each service is a process o
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 import subprocess
 import sys
@@ -296,7 +297,12 @@ def _command(arguments: Sequence[object], console: Console) -> list[str]:
 
 
 def _start(arguments: Sequence[object], out: IO[Any] | None, console: Console) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out)
+    return subprocess.Popen(_command(arguments, console), stdout=out, stderr=out, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment, with log lines for people, also in a file."""
+    return {"STREAMLSTM_LOG_FORMAT": "console", **os.environ}
 
 
 def _wait_until_scored(log: EventLog, plan: Plan, stage: Stage) -> Scored:

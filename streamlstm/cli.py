@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,10 +20,13 @@ from rich.panel import Panel
 from streamlstm import __version__
 from streamlstm.adapters.kafka.library_log import show_library_log
 from streamlstm.errors import SettingsError, StreamlstmError
+from streamlstm.services.in_force import did_you_mean, part_of, refuse_unknown_keys, show_settings
+from streamlstm.services.logs import as_json, log_to_stderr
 from streamlstm.services.settings import (
     AlertSettings,
     EvaluateSettings,
     InspectSettings,
+    ReceiverSettings,
     ReplaySettings,
     ScoreSettings,
     TopicsSettings,
@@ -38,7 +40,9 @@ SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the sam
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
 EVALUATE_DEFAULTS = EvaluateSettings()
+RECEIVER_DEFAULTS = ReceiverSettings()
 OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_WEBHOOK_SECRET", "STREAMLSTM_REGISTRY_LOGIN"}
+WITHOUT_TABLE = {"check", "config"}  # check reads those of score and alert
 PIPE_CLOSED = 141  # the exit status that a shell gives a program whose reader has seen enough
 PIPE_COLUMNS = 100_000  # who reads a pipe wants lines whole
 
@@ -87,6 +91,7 @@ def train(*, settings: TrainSettings) -> None:
     """
     from streamlstm.services.trainer import run
 
+    log_to_stderr(settings.log_format)
     run(settings)
 
 
@@ -113,6 +118,7 @@ def replay(file: Path, *, settings: ReplaySettings) -> None:
     """
     from streamlstm.services.replayer import replay as run
 
+    log_to_stderr(settings.log_format)
     run(file, settings)
 
 
@@ -134,6 +140,7 @@ def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS)
     """
     from streamlstm.services.scorer import score_file, score_topic
 
+    log_to_stderr(settings.log_format)
     if (file is None) == (settings.log is None):
         raise SettingsError("give either a FILE to score once, or --log URL to score a topic")
     if file is None:
@@ -157,6 +164,7 @@ def alert(*, settings: AlertSettings) -> None:
     """
     from streamlstm.services.alerter import deliver
 
+    log_to_stderr(settings.log_format)
     deliver(settings)
 
 
@@ -188,6 +196,37 @@ def topics(*, settings: TopicsSettings) -> None:
     from streamlstm.services.topics import set_up_topics
 
     set_up_topics(settings, _Output())
+
+
+@app.command
+def check(*, settings: ScoreSettings = SCORE_DEFAULTS, receiver: ReceiverSettings = RECEIVER_DEFAULTS) -> None:
+    """Look whether a scorer could start: log, topics, permissions, bundle, states, and the alerts' receiver.
+
+    Example: `streamlstm check --log kafka://broker:9092 --topic events --model model/ --webhook https://pager.example/in`
+
+    Takes the options of `streamlstm score`, also from its table of the settings file. Writes nothing, and sends no
+    alert. Ends with status 1 if something is wrong; run it before a deployment.
+    """
+    from streamlstm.services.checker import check as run
+
+    run(settings, receiver, os.environ, _wide_output())
+
+
+@app.command
+def config(command: str | None = None) -> None:
+    """Show the settings in force for each command, and where each came from; secrets are hidden.
+
+    Example: `streamlstm config score`
+
+    Parameters
+    ----------
+    command
+        The command whose settings to show; all of them unless given.
+    """
+    known = commands()
+    if command is not None and command not in known:
+        raise SettingsError(f"there is no command {command!r}{did_you_mean(command, known)}")
+    show_settings({command: known[command]} if command else known, app.config, OTHER_VARIABLES, _wide_output())
 
 
 @app.command
@@ -288,7 +327,11 @@ def _launch(
     config
         Settings file (TOML); `streamlstm.toml` in this directory unless given.
     """
-    app.config = (Env(PREFIX, command=False), Toml(_checked(config), must_exist=False))
+    path, environment = _checked(config), Env(PREFIX, command=False)
+    app.config = (environment, Toml(path, must_exist=False))
+    flat = Toml(path, must_exist=False, root_keys=["score"], use_commands_as_keys=False)
+    app["check"].config = (environment, flat, part_of(path, "alert", [f.name for f in fields(ReceiverSettings)]))
+    refuse_unknown_keys(path, commands(), tokens)
     app(["--file=-" if token == "-" else token for token in tokens])  # else a lone dash is an unknown option
 
 
@@ -310,7 +353,8 @@ def _wide_output() -> Console:
 def main() -> None:
     """Run the command line; a known error ends it with one sentence and exit status 1."""
     _speak_utf8()
-    _log_to_stderr()
+    log_to_stderr("console")  # until a command says otherwise
+    show_library_log()
     try:
         _refuse_unknown_variables()
         app.meta(sys.argv[1:])
@@ -327,7 +371,9 @@ def main() -> None:
 
 def _complain(about: str | Panel) -> None:
     console = Console(stderr=True, highlight=False)
-    if isinstance(about, str):
+    if isinstance(about, str) and as_json():
+        structlog.get_logger().critical("ended", error=about)
+    elif isinstance(about, str):
         console.print("error:", about, style="red", markup=False, soft_wrap=True)
     else:
         console.print(about)
@@ -361,22 +407,28 @@ def _checked(config: Path | None) -> Path:
         names = set(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from error
-    tables = [name for name in app if not name.startswith("-")]
+    tables = [name for name in app if not name.startswith("-") and name not in WITHOUT_TABLE]
     for name in sorted(names.difference(tables)):
-        raise SettingsError(f"{path}: unknown key or table {name!r}; there is a table for each of {', '.join(tables)}")
+        near = did_you_mean(name, tables)
+        raise SettingsError(
+            f"{path}: unknown key or table {name!r}{near}; there is a table for each of {', '.join(tables)}"
+        )
     return path
 
 
-def commands(group: App = app) -> Iterator[App]:
-    """Yield every command, those of groups too."""
+def commands(group: App = app, before: str = "") -> dict[str, App]:
+    """Return every command by the words that call it, those of groups too."""
+    found: dict[str, App] = {}
     for name in group:
         if not name.startswith("-"):
-            yield from [group[name]] if group[name].default_command else commands(group[name])
+            here = {before + name: group[name]}
+            found |= here if group[name].default_command else commands(group[name], f"{before}{name} ")
+    return found
 
 
 def option_names() -> set[str]:
     """Return the names of all options of all commands, as in a TOML file."""
-    arguments = [argument for command in commands() for argument in command.assemble_argument_collection()]
+    arguments = [argument for command in commands().values() for argument in command.assemble_argument_collection()]
     return {argument.name.removeprefix("--").replace("-", "_") for argument in arguments if argument.name != "*"}
 
 
@@ -387,8 +439,7 @@ def _refuse_unknown_variables() -> None:
     known = {PREFIX + name.upper() for name in option_names()} | OTHER_VARIABLES
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise SettingsError(f"unknown environment variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
+            raise SettingsError(f"unknown environment variable {name}{did_you_mean(name, known)}")
 
 
 def _speak_utf8() -> None:
@@ -396,19 +447,3 @@ def _speak_utf8() -> None:
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="strict")
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            # rich's tracebacks would show local variables, passwords among them
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    show_library_log()

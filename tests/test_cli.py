@@ -47,6 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if name.startswith("STREAMLSTM_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("STREAMLSTM_LOG_FORMAT", "console")
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, stdin: str = "") -> Ended:
@@ -102,6 +103,8 @@ def test_commands_are_those_that_the_tests_know() -> None:
         "alert",
         "evaluate",
         "topics",
+        "check",
+        "config",
         "inspect",
         "simulate",
         "demo",
@@ -193,9 +196,9 @@ def test_settings_that_are_lists_are_given_once_per_item(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[score]\nmodle = 1\n", r"Unknown option: \"\[modle\]\" from .*streamlstm\.toml"),
+        ("[score]\nmodle = 1\n", r"streamlstm\.toml: \[score\] has no 'modle'; did you mean model\?"),
         ("modle = 1\n", r"streamlstm\.toml: unknown key or table 'modle'; .*score"),
-        ("[scoer]\nmodel = 1\n", r"streamlstm\.toml: unknown key or table 'scoer'; .*score"),
+        ("[scoer]\nmodel = 1\n", r"streamlstm\.toml: unknown key or table 'scoer'; did you mean score\?; .*score"),
         ("[score\n", r"streamlstm\.toml: not TOML: .*line 1"),
         ("[score]\nmax_keys = 1.5\n", r"Invalid value for \[max_keys\] .*streamlstm\.toml.*\"1.5\" into int"),
         ("[score]\nmax_keys = 0\n", r"Invalid value \"0\" for \[max_keys\] .*streamlstm\.toml\. Must be >= 1"),
@@ -304,7 +307,7 @@ def test_fraction_for_a_whole_number_is_refused(run: Run, words: str) -> None:
     """Rounding would be a setting that nobody gave."""
     arguments = commands()[words].assemble_argument_collection()
     whole = [argument.name for argument in arguments if "int" in str(argument.hint)]
-    assert whole or words in ("schema infer",)
+    assert whole or words in ("schema infer", "config")
     for option in whole:
         ended = run(*words.split(), *REQUIRED.get(words, "").split(), f"{option}=12.5")
         assert (ended.status, ended.out) == (2, "")

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from streamlstm.adapters.sqlite_file import connect, translated
 from streamlstm.core.commit import Commit, Output
-from streamlstm.core.log import Headers, NewRecord, Record, TopicInfo, check_offset
+from streamlstm.core.log import Headers, NewRecord, Record, Standing, TopicInfo, check_offset
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import (
     Fenced,
@@ -326,6 +326,10 @@ class SqliteSession:
     def claims(self) -> Mapping[int, int]:
         """Return all partitions: they are claimed once, at the start."""
         return dict.fromkeys(self._next, 1)
+
+    def standing(self) -> Standing:
+        """Return that all is claimed, and nothing to be read back: states stay in the file."""
+        return Standing(joined=True, restoring={})
 
     def lag(self) -> Mapping[int, int]:
         """Return how many records of each partition are still to be polled."""

@@ -44,6 +44,7 @@ from streamlstm.adapters.signature import HEADER, signature
 from streamlstm.core.delivery import Delivery, Outcome
 from streamlstm.core.log import Record
 from streamlstm.core.record import decode_alert
+from streamlstm.core.trace import trace_headers
 
 READ_BYTES = 4096  # of an answer
 SHOWN_CHARACTERS = 200  # of an answer, in a log line or dead letter
@@ -82,7 +83,8 @@ class Webhook:
             key = idempotency_key(alert)
         except (msgspec.MsgspecError, ArithmeticError, ValueError) as error:  # a number or text beyond all bounds
             return Outcome("refused", f"not an alert record: {error}")
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        trace = {name: value.decode("ascii") for name, value in trace_headers(record.headers)}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key, **trace}
         return content, headers | ({HEADER: signature(content, self.secrets, now_s)} if self.secrets else {})
 
     async def _send(self, client: httpx.AsyncClient, content: bytes, headers: dict[str, str]) -> Outcome:
@@ -141,6 +143,26 @@ class Webhook:
             if len(part) >= 6:  # shorter ones are words such as "api"
                 text = text.replace(part, "***")
         return "".join(c if c.isprintable() else " " for c in text[:SHOWN_CHARACTERS]).strip()
+
+
+async def connect(webhook: Webhook) -> str:
+    """Connect to a receiver, with TLS if its address says so, and leave; return what went wrong, or nothing."""
+    url, tls = webhook.url, webhook.url.scheme == "https"
+    try:
+        async with asyncio.timeout(webhook.timeout_s):
+            _, writer = await asyncio.open_connection(
+                url.host, url.port or (443 if tls else 80), ssl=httpx.create_ssl_context() if tls else None
+            )
+            peer = str(writer.get_extra_info("peername")[0])
+            writer.close()
+            await writer.wait_closed()
+    except TimeoutError:
+        return f"no connection within {webhook.timeout_s:g} s"
+    except OSError as error:  # names, sockets and certificates
+        return f"{type(error).__name__}: {error}"
+    if webhook.public_only and not is_public(peer):
+        return f"{peer} is not a public address, and only such are allowed"
+    return ""
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:

@@ -57,6 +57,17 @@ class TopicInfo:
         return len(self.end_offsets)
 
 
+class Standing(NamedTuple):
+    """Where a session stands in its group.
+
+    ``joined``: it has a place, maybe without a partition. ``restoring``: the partitions given to it whose states
+    are still being read, each with the records left at most; None where that is not known yet.
+    """
+
+    joined: bool
+    restoring: Mapping[int, int | None]
+
+
 class ScorerSession(Protocol):
     """One scorer's exclusive claims on partitions of one input topic.
 
@@ -79,6 +90,10 @@ class ScorerSession(Protocol):
         Under another number somebody else may have scored the partition in between: what is
         remembered of it no longer counts.
         """
+        ...
+
+    def standing(self) -> Standing:
+        """Return where this session stands in its group since the last poll. Asks nobody, and costs nothing."""
         ...
 
     def lag(self) -> Mapping[int, int]:

@@ -26,7 +26,7 @@ from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.event import EventBatch, EventDecoder, Parse, Rejection
 from streamlstm.core.evidence import alert_records, score_records
 from streamlstm.core.feature import category_ids
-from streamlstm.core.log import Record
+from streamlstm.core.log import Headers, Record
 from streamlstm.core.record import AlertRecord, ScoreRecord, encode
 from streamlstm.core.state import (
     EPISODE_EVENTS,
@@ -45,6 +45,7 @@ from streamlstm.core.state import (
     from_bytes,
     to_bytes,
 )
+from streamlstm.core.trace import trace_headers
 from streamlstm.errors import BundleError, LogError
 
 STATE_VERSION = 1
@@ -154,13 +155,21 @@ class Scorer:
     def commit_of(self, outcome: Outcome) -> Commit:
         """Return everything that an outcome must store, encoded. Changes nothing."""
         partition = outcome.poll.batch.partition.tolist()
-        scored = _kept(outcome.results)
+        scored, traces = _kept(outcome.results), _traces(outcome.poll)
         return Commit(
             scores=[
-                Output(partition[i], outcome.poll.batch.keys[i], encode(record))
+                Output(
+                    partition[i],
+                    outcome.poll.batch.keys[i],
+                    encode(record),
+                    traces.get((partition[i], record.offset), ()),
+                )
                 for i, record in zip(scored, outcome.scores, strict=True)
             ],
-            alerts=[Output(a.partition, a.key.encode(), encode(a)) for a in outcome.alerts],
+            alerts=[
+                Output(a.partition, a.key.encode(), encode(a), traces.get((a.partition, a.offset), ()))
+                for a in outcome.alerts
+            ],
             dead_letters=[_dead_letter(rejection) for rejection in outcome.rejections],
             states=self._states(outcome),
             offsets=_offsets(outcome.poll.records),
@@ -248,6 +257,15 @@ def _carry_open_episode(rows: Rows, position: int, data: bytes) -> None:
         for column in (PHASE, OPENED_OFFSET, OPENED_TIMESTAMP_MS, EPISODE_EVENTS):
             rows.integers[position, column] = integers[column]
         rows.floats[position, -EPISODE_FLOATS:] = np.frombuffer(data[-EPISODE_FLOATS * 4 :], dtype="<f4")
+
+
+def _traces(poll: Poll) -> dict[tuple[int, int], Headers]:
+    """Return the trace context of those records of a poll that have one, by partition and offset."""
+    return {
+        (record.partition, record.offset): trace
+        for record in poll.records
+        if record.headers and (trace := trace_headers(record.headers))
+    }
 
 
 def _kept(results: Results) -> list[int]:

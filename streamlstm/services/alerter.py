@@ -23,11 +23,15 @@ from streamlstm.adapters.webhook import Courier
 from streamlstm.core.commit import Commit, Output
 from streamlstm.core.delivery import DeadLetter, Delivery, Outcome, Policy, Schedule, Verdict
 from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
+from streamlstm.core.observer import NOBODY, Observer
 from streamlstm.core.record import decode_alert
 from streamlstm.core.topic import alerts_topic, dead_letters_topic
+from streamlstm.core.trace import trace_headers
 from streamlstm.errors import LogUnavailable, TopicMissing
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
+from streamlstm.services.metrics import alerter_observer
+from streamlstm.services.observed import observed
 from streamlstm.services.outage import Outage
 from streamlstm.services.receiver import webhook_of
 from streamlstm.services.settings import AlertSettings
@@ -67,11 +71,15 @@ def deliver(settings: AlertSettings) -> Totals:
     """Deliver a topic's alerts until a signal stops it; see :func:`run`."""
     webhook = webhook_of(settings, os.environ)
     logger.info("receiver", host=webhook.url.host, template=webhook.template, signed=bool(webhook.secrets))
-    with instance_name(settings.instance, settings.group) as instance, stop_on_signals() as stop:
+    with (
+        alerter_observer(settings, _source(settings)) as observer,
+        instance_name(settings.instance, settings.group) as instance,
+        stop_on_signals() as stop,
+    ):
         log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
         try:
             with Courier(webhook, settings.connections) as courier:
-                return run(log, courier, settings, stop)
+                return run(log, courier, settings, stop, observer=observer)
         finally:
             log.close()
 
@@ -84,9 +92,10 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     rng: Callable[[], float] = random.random,
+    observer: Observer = NOBODY,
 ) -> Totals:
     """Deliver the alerts of an open log until ``stop`` is set, or all there are, or all dead letters there are."""
-    session, outage = None, Outage(settings.give_up_after_s, stop.wait)
+    session, outage = None, Outage(settings.give_up_after_s, stop.wait, observer)
     while session is None and not stop.is_set():
         try:
             session = _open_session(log, settings, stop)
@@ -95,12 +104,18 @@ def run(
     if session is None:
         return Totals()
     try:
-        alerter = _Alerter(log, session, sender, settings, clock, wall_clock, rng)
+        alerter = _Alerter(log, observed(session, observer), sender, settings, clock, wall_clock, rng, observer)
         alerter.run_until(stop)
     finally:
         session.close()
     logger.info("stopped", waiting=alerter.schedule.waiting, **vars(alerter.totals))
     return alerter.totals
+
+
+def _source(settings: AlertSettings) -> str:
+    """Return the topic to deliver from."""
+    alerts = alerts_topic(settings.topic)
+    return dead_letters_topic(alerts) if settings.resend_dead_letters else alerts
 
 
 def _open_session(log: EventLog, settings: AlertSettings, stop: threading.Event) -> ScorerSession | None:
@@ -111,7 +126,7 @@ def _open_session(log: EventLog, settings: AlertSettings, stop: threading.Event)
     if partitions == 0:
         return None
     log.create_topic(dead_letters, partitions, settings.retention_s)
-    topic = dead_letters if settings.resend_dead_letters else alerts
+    topic = _source(settings)
     session = log.open_session(topic, settings.group)
     logger.info("delivering", topic=topic, group=settings.group)
     return session
@@ -145,9 +160,10 @@ class _Alerter:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         rng: Callable[[], float],
+        observer: Observer,
     ) -> None:
         self.log, self.session, self.sender, self.settings = log, session, sender, settings
-        self.clock, self.wall_clock = clock, wall_clock
+        self.clock, self.wall_clock, self.observer = clock, wall_clock, observer
         policy = Policy(settings.window, settings.connections, settings.tries, settings.dead_letter_after_s)
         self.schedule = Schedule(policy, rng)
         self.totals = Totals()
@@ -156,13 +172,14 @@ class _Alerter:
         self.polled_s = clock()
         self.claims: dict[int, int] = {}
         self.down_since_s: float | None = None
+        self.started_s: dict[int, float] = {}  # of what is under way
 
     def run_until(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set, or the end of the topic if the settings say so."""
         resend = self.settings.resend_dead_letters
         if resend:
             self.ends = self.log.topic(dead_letters_topic(alerts_topic(self.settings.topic))).end_offsets
-        outage = Outage(self.settings.give_up_after_s, stop.wait)
+        outage = Outage(self.settings.give_up_after_s, stop.wait, self.observer)
         while not stop.is_set():
             try:
                 self._rewind()
@@ -176,6 +193,7 @@ class _Alerter:
                 return
             for delivery in self.schedule.due(self.clock()):
                 self.sender.start(delivery)
+                self.started_s[id(delivery)] = self.clock()
             self._settle()
         self._finish()
 
@@ -237,11 +255,13 @@ class _Alerter:
         for delivery, outcome in self.sender.outcomes(TICK_S):
             now_s = self.clock()
             verdict = self.schedule.settle(delivery, outcome, now_s)
+            self.observer.tried(delivery.record, outcome, now_s - self.started_s.pop(id(delivery)))
             self.totals.delivered += verdict == "delivered"
             self.totals.failed_tries += outcome.result == "failed"
             self.totals.dead_letters += verdict == "dead"
             _tell(delivery, outcome, verdict)
             self._tell_of_receiver(now_s)
+        self.observer.waiting(self.schedule.waiting, self.schedule.breaker.down)
 
     def _tell_of_receiver(self, now_s: float) -> None:
         down = self.schedule.breaker.down
@@ -268,6 +288,7 @@ class _Alerter:
             letters = []
         self.session.commit(Commit([], [], letters, {}, progress.offsets, {}))
         self.schedule.committed(progress.offsets.items())
+        self.observer.given_up(progress.dead_letters)
 
     def _finish(self) -> None:
         """Wait a little for what is under way, and commit."""
@@ -294,7 +315,7 @@ def _letter(dead: DeadLetter, group: str) -> Output:
         ("offset", before.get("offset", str(record.offset).encode())),
         ("timestamp_ms", before.get("timestamp_ms", str(record.timestamp_ms).encode())),
     )
-    return Output(record.partition, record.key, record.value, headers)
+    return Output(record.partition, record.key, record.value, headers + trace_headers(record.headers))
 
 
 def _tell(delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:

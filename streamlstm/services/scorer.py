@@ -21,6 +21,7 @@ from streamlstm.adapters.files import read_records, read_schema
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.event import Parse
 from streamlstm.core.log import EventLog, Record, ScorerSession
+from streamlstm.core.observer import NOBODY, Observer
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Outcome, Scorer
@@ -28,6 +29,8 @@ from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogUnavailable
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
+from streamlstm.services.metrics import scorer_observer
+from streamlstm.services.observed import observed
 from streamlstm.services.outage import Outage
 from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import ScoreSettings
@@ -67,17 +70,23 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
 def score_topic(settings: ScoreSettings) -> Totals:
     """Score a topic until a signal stops it; see :func:`run`."""
     bundle = load_for(settings)
-    with instance_name(settings.instance, settings.group) as instance, stop_on_signals() as stop:
+    with (
+        scorer_observer(settings, settings.topic) as observer,
+        instance_name(settings.instance, settings.group) as instance,
+        stop_on_signals() as stop,
+    ):
         log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
         try:
-            return run(log, bundle, settings, stop)
+            return run(log, bundle, settings, stop, observer)
         finally:
             log.close()
 
 
-def run(log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.Event) -> Totals:
+def run(
+    log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.Event, observer: Observer = NOBODY
+) -> Totals:
     """Score the topic of an open log until ``stop`` is set, or its end with ``until_end``."""
-    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait)
+    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait, observer)
     session = None
     while session is None and not stop.is_set():
         try:
@@ -86,7 +95,7 @@ def run(log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.
             outage.wait(error)
     if session is not None:
         try:
-            _loop(session, bundle, settings, stop, totals, outage)
+            _loop(observed(session, observer), bundle, settings, stop, totals, outage, observer)
         finally:
             session.close()
     totals.tell("stopped")
@@ -103,7 +112,11 @@ def _open_session(log: EventLog, bundle: Bundle, settings: ScoreSettings) -> Sco
 
 
 def score_poll(
-    session: ScorerSession, scorer: Scorer, records: Sequence[Record], check: Callable[[Outcome], None] = lambda _: None
+    session: ScorerSession,
+    scorer: Scorer,
+    records: Sequence[Record],
+    check: Callable[[Outcome], None] = lambda _: None,
+    observer: Observer = NOBODY,
 ) -> Outcome:
     """Take one poll through the core and commit it; the scorer's state moves only after the commit.
 
@@ -113,7 +126,9 @@ def score_poll(
     outcome = scorer.score(poll, session.load_states(scorer.missing(poll)))
     check(outcome)
     session.commit(scorer.commit_of(outcome))
+    evicted = scorer.arena.evicted
     scorer.accept(outcome)
+    observer.scored(outcome, len(scorer.arena), scorer.arena.nbytes, scorer.arena.evicted - evicted)
     return outcome
 
 
@@ -124,17 +139,20 @@ def _loop(
     stop: threading.Event,
     totals: Totals,
     outage: Outage,
+    observer: Observer,
 ) -> None:
     cap, parse = BadRecordCap(settings.max_bad_records), parser_of(settings, bundle.schema)
     reported, reported_s = 0, time.monotonic()
     scorer: Claimed | None = None
     while not stop.is_set():
         try:
-            scorer = scorer or _resumed(session, bundle, settings, parse)
+            if scorer is None:
+                scorer = _resumed(session, bundle, settings, parse)
+                observer.restarted(bundle, settings.alarm_rate or bundle.alerting.alarm_rate)
             records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
-                outcome = score_poll(session, scorer.scorer, records, cap.check)
+                outcome = score_poll(session, scorer.scorer, records, cap.check, observer)
                 totals.add(outcome)
                 _tell(outcome.alerts)
             elif settings.until_end and _at_end(session):

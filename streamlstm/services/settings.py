@@ -27,6 +27,8 @@ Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lt=1))]
 Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 NotNegative = Annotated[Whole, Parameter(validator=validators.Number(gte=0))]
+Port = Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))]
+LogFormat = Literal["auto", "console", "json"]
 UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
 
 
@@ -79,6 +81,8 @@ class TrainSettings:
     "CPU threads to train with; small models gain little from more, and lose much on a busy machine."
     device: str = "cpu"
     "Where to train: cpu, cuda or cuda:N."
+    log_format: LogFormat = "auto"
+    "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
 
 
 @Parameter(name="*")
@@ -122,8 +126,14 @@ class ScoreSettings:
     "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
+    metrics_port: Port | None = None
+    "Serve /metrics for Prometheus, and /livez, /readyz, /startupz for probes, at this port; none unless given."
+    metrics_host: str = "127.0.0.1"
+    "Address to serve them at; 0.0.0.0 for all. There is no log-in, and nothing secret."
     until_end: bool = False
     "Stop at the end of the topic instead of waiting for more."
+    log_format: LogFormat = "auto"
+    "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
 
 
 @Parameter(name="*")
@@ -169,10 +179,33 @@ class AlertSettings:
     "With Kafka: this process's name in its group, the same after a restart. HOST-0, HOST-1 … unless given."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
+    metrics_port: Port | None = None
+    "Serve /metrics for Prometheus, and /livez, /readyz, /startupz for probes, at this port; none unless given."
+    metrics_host: str = "127.0.0.1"
+    "Address to serve them at; 0.0.0.0 for all. There is no log-in, and nothing secret."
     until_end: bool = False
     "Stop when all alerts there are have been delivered or given up, instead of waiting for more."
     resend_dead_letters: bool = False
     "Send the dead letters of this group once more, and stop. What fails again goes back to the end of the topic."
+    log_format: LogFormat = "auto"
+    "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReceiverSettings:
+    """Options of ``streamlstm check`` about the receiver of alerts, as those of ``streamlstm alert``."""
+
+    webhook: str | None = field(default=None, repr=False)
+    "Address that alerts will go to; connected to, and sent nothing. Not checked unless given."
+    template: Literal["json", "slack", "alertmanager"] = "json"
+    "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
+    webhook_secret_file: Path | None = None
+    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET."
+    public_only: bool = False
+    "Connect to public IP addresses only, whatever the receiver's name resolves to."
+    timeout_s: Seconds = 10.0
+    "Time a request may take from start to end."
 
 
 @Parameter(name="*")
@@ -214,6 +247,8 @@ class ReplaySettings:
     "Hold events back and send them in bursts, one per so much event time. At speed 0, nothing waits."
     seed: Whole = 0
     "Seed of all that is random; the same seed gives the same feed at every speed."
+    log_format: LogFormat = "auto"
+    "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
 
 
 @Parameter(name="*")

@@ -47,11 +47,11 @@ def set_up_topics(settings: TopicsSettings, console: Console) -> None:
     try:
         if not isinstance(log, KafkaLog):
             raise SettingsError(f"--log {settings.log}: only {SCHEME}… has topics to set up; SQLite makes its own")
-        findings = list(_findings(log.cluster, settings))
+        found = list(findings(log.cluster, settings))
     finally:
         log.close()
-    _show(findings, console)
-    wrong = [finding.wanted.name for finding in findings if finding.problems]
+    _show(found, console)
+    wrong = [finding.wanted.name for finding in found if finding.problems]
     if wrong:
         raise LogError(f"not as they should be: {', '.join(wrong)}")
 
@@ -69,7 +69,8 @@ def wanted_topics(topic: str, group: str) -> list[Wanted]:
     ]
 
 
-def _findings(cluster: Cluster, settings: TopicsSettings) -> Iterator[Finding]:
+def findings(cluster: Cluster, settings: TopicsSettings) -> Iterator[Finding]:
+    """Yield each topic as it is, made if it was missing and this is no dry run, with what is wrong with it."""
     brokers = cluster.brokers()
     source: TopicSettings | None = None
     for wanted in wanted_topics(settings.topic, settings.group):

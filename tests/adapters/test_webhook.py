@@ -302,3 +302,15 @@ def test_courier_closed_with_a_request_under_way_abandons_it() -> None:
 def test_examples_in_the_docstrings_are_true() -> None:
     """Examples are run."""
     assert doctest.testmod(module).failed == 0
+
+
+def test_post_of_a_traced_alert_carries_the_trace() -> None:
+    """The receiver can say which event called it."""
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    record = make_alert_record()._replace(headers=(("traceparent", parent), ("tracestate", b"a=1")))
+    with Receiver() as receiver:
+        send(make_webhook(receiver.url), record, make_alert_record())
+    traced, plain = receiver.requests
+    headers = {name.lower(): value for name, value in traced.headers.items()}
+    assert (headers["traceparent"], headers["tracestate"]) == (parent.decode(), "a=1")
+    assert "traceparent" not in {name.lower() for name in plain.headers}

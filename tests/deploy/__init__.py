@@ -1,1 +1,1 @@
-"""Tests of deploy."""
+"""Tests of the files in deploy/."""

@@ -195,7 +195,7 @@ def _start(arguments: Iterable[object], cwd: Path, writes: int | IO[str]) -> sub
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment | {"STREAMLSTM_LOG_FORMAT": "console", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=writes,
         stderr=writes,
         text=True,

@@ -34,6 +34,7 @@ class Alerter:
         self.options = ["--log", f"sqlite:///{directory / 'log.db'}", *options]
         self.environment: Mapping[str, str] = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STREAMLSTM_")},
+            "STREAMLSTM_LOG_FORMAT": "console",
             "STREAMLSTM_WEBHOOK": receiver.url,
             "STREAMLSTM_WEBHOOK_SECRET": SECRET,
             **variables,

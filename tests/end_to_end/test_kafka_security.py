@@ -192,6 +192,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if name.startswith("STREAMLSTM_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("STREAMLSTM_LOG_FORMAT", "console")
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Ended:

@@ -16,7 +16,7 @@ from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
-from streamlstm.core.log import NewRecord, Record, ScorerSession
+from streamlstm.core.log import NewRecord, Record, ScorerSession, Standing
 from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
@@ -77,6 +77,10 @@ class FaultySession:
     def claims(self) -> Mapping[int, int]:
         """As the port."""
         return self._session.claims()
+
+    def standing(self) -> Standing:
+        """As the port."""
+        return self._session.standing()
 
     def lag(self) -> Mapping[int, int]:
         """As the port."""

@@ -124,6 +124,15 @@ class Cluster:
         if said != "OK":
             raise LogError(f"{self._config.url}: could not configure topic {topic!r}: {said}")
 
+    def topic_operations(self, topic: str) -> set[str]:
+        """Return what this user may do with a topic, as Kafka names it, READ or WRITE for example."""
+        return set(self._described(topic)["authorized_operations"])
+
+    def group_operations(self, group: str) -> set[str]:
+        """Return what this user may do with a consumer group, which need not exist."""
+        with translated(self._config, f"describe group {group!r}", Access(group=group)):
+            return set(self.client.describe_groups([group])[group]["authorized_operations"])
+
     def brokers(self) -> int:
         """Return the number of brokers that are up."""
         with translated(self._config, "describe the cluster"):

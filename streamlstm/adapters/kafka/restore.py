@@ -92,6 +92,7 @@ class Restore:
             {partition: limit.start for partition, limit in limits.items()},
             {partition: limit.end for partition, limit in limits.items()},
         )
+        self._next = {partition: limit.start for partition, limit in limits.items()}
         self._records, self._started_s = 0, time.monotonic()
         self._reported_s = self._started_s
 
@@ -109,10 +110,15 @@ class Restore:
         self._report("restored")
         return True
 
+    def remaining(self) -> dict[int, int]:
+        """Return how many records of each partition are left, at most: compaction removes some of the offsets."""
+        return {partition: limit.end - self._next[partition] for partition, limit in self._limits.items()}
+
     def _take(self, batch: Sequence[Record]) -> None:
         self._records += len(batch)
         for _, partition, offset, _, key, value, _ in batch:
             values = self.tables[partition].values
+            self._next[partition] = offset + 1
             if not value:
                 values.pop(key or b"", None)
                 continue

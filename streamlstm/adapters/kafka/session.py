@@ -28,7 +28,7 @@ from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
 from streamlstm.core.commit import Commit, Output
-from streamlstm.core.log import Record, check_offset
+from streamlstm.core.log import Record, Standing, check_offset
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import Fenced, LogError, LogUnavailable
 
@@ -125,6 +125,14 @@ class KafkaSession:
     def claims(self) -> Mapping[int, int]:
         """Return the claimed partitions, each with the number of its claim."""
         return {partition: claim.number for partition, claim in self._claims.items()}
+
+    def standing(self) -> Standing:
+        """Return whether the group has this member since the last poll, and which states are still to be read."""
+        remaining = self._restore.remaining() if self._restore else {}
+        return Standing(
+            joined=self._membership is not None,
+            restoring={**dict.fromkeys(self._wanted), **{p: remaining.get(p) for p in self._restoring}},
+        )
 
     def lag(self) -> Mapping[int, int]:
         """Return how many offsets of each claimed partition are still to be polled; marks of transactions count."""
