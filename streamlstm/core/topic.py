@@ -12,7 +12,7 @@ def alerts_topic(topic: str) -> str:
 
 
 def feedback_topic(topic: str) -> str:
-    """Return the topic of what people say about alerts."""
+    """Return the topic of what people say about alerts and keys."""
     return f"{topic}.feedback"
 
 
