@@ -23,6 +23,7 @@ from streamlstm.adapters.kafka.library_log import show_library_log
 from streamlstm.errors import SettingsError, StreamlstmError
 from streamlstm.services.settings import (
     AlertSettings,
+    DashboardSettings,
     EvaluateSettings,
     InspectSettings,
     ReplaySettings,
@@ -158,6 +159,21 @@ def alert(*, settings: AlertSettings) -> None:
     from streamlstm.services.alerter import deliver
 
     deliver(settings)
+
+
+@app.command
+def dashboard(*, settings: DashboardSettings) -> None:
+    """Show a topic as a live web page: which keys are unusual now, why, and what was said about it.
+
+    Example: `streamlstm dashboard --log sqlite:///sensors.db --topic events --model model/`
+
+    For others: `STREAMLSTM_DASHBOARD_TOKEN=$(openssl rand -hex 32) streamlstm dashboard --log … --host 0.0.0.0`
+
+    It reads committed records only, and claims nothing: the scorer never waits for it.
+    """
+    from streamlstm.services.dashboard import serve
+
+    serve(settings)
 
 
 @app.command

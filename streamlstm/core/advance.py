@@ -85,8 +85,8 @@ class Results(NamedTuple):
     episode still open, or 0; the episode columns then describe that one. ``adapting`` says that the
     threshold has learned from the episode. ``location`` and ``scale``
     (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
-    ``shares`` (n, D) is filled where an alert acts, or everywhere if asked for. ``errors`` and ``hidden`` are filled only if given
-    with n rows (calibration).
+    ``shares`` (n, D) is filled where an alert acts, or everywhere if asked for. ``errors`` and ``hidden`` are filled
+    only if given with n rows (calibration).
     """
 
     status: NDArray[np.int8]

@@ -23,10 +23,10 @@ import structlog
 from streamlstm.adapters.webhook import Courier
 from streamlstm.core.commit import Commit, Output
 from streamlstm.core.delivery import DeadLetter, Delivery, Outcome, Policy, Schedule, Verdict
-from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
-from streamlstm.core.record import decode_alert
 from streamlstm.core.feedback import LONGEST_MUTE_MS, Mutes
 from streamlstm.core.feedback import decode as decode_feedback
+from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
+from streamlstm.core.record import decode_alert
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic
 from streamlstm.errors import LogUnavailable, TopicMissing
 from streamlstm.services.follow import Follower, since
@@ -154,8 +154,8 @@ class FollowedMutes:
         if now_s - self._read_s < MUTES_EVERY_S:
             return
         if self._follower is None:
-            self._follower = Follower(self._log, self._topic, since(wall_ms - LONGEST_MUTE_MS))
-        while records := self._follower.read(MUTES_AT_ONCE):
+            self._follower = Follower(self._topic, since(wall_ms - LONGEST_MUTE_MS))
+        while records := self._follower.read(self._log, MUTES_AT_ONCE):
             for record in records:
                 with suppress(msgspec.MsgspecError):  # not ours: whatever it is, it mutes nothing
                     self._mutes.take(decode_feedback(record.value))

@@ -31,30 +31,30 @@ def since(timestamp_ms: int) -> Start:
 class Follower:
     """Reads on in one topic. A topic that does not exist yet is an empty one; partitions may be added.
 
-    ``skipped`` counts what retention took before it was read. Used by the thread that opened the log.
+    ``skipped`` counts what retention took before it was read.
     """
 
-    def __init__(self, log: EventLog, topic: str, start: Start) -> None:
+    def __init__(self, topic: str, start: Start) -> None:
         self.topic = topic
         self.info: TopicInfo | None = None
         self.skipped = 0
-        self._log, self._start = log, start
+        self._start = start
         self._next: dict[int, int] = {}
 
-    def read(self, max_records: int) -> list[Record]:
+    def read(self, log: EventLog, max_records: int) -> list[Record]:
         """Return what is new, at most so many records per partition, in offset order per partition.
 
         Raises :class:`~streamlstm.errors.LogUnavailable`; nothing is skipped then.
         """
         try:
-            self.info = info = self._log.topic(self.topic)
+            self.info = info = log.topic(self.topic)
         except TopicMissing:
             return []
         found: list[Record] = []
         for partition, end in enumerate(info.end_offsets):
             if partition not in self._next:
-                self._next[partition] = self._start(self._log, info, partition)
-            found += self._read(info, partition, end, max_records)
+                self._next[partition] = self._start(log, info, partition)
+            found += self._read(log, info, partition, end, max_records)
         return found
 
     def behind(self) -> int:
@@ -62,14 +62,14 @@ class Follower:
         ends: Sequence[int] = self.info.end_offsets if self.info else ()
         return sum(max(0, end - self._next.get(partition, end)) for partition, end in enumerate(ends))
 
-    def _read(self, info: TopicInfo, partition: int, end: int, max_records: int) -> list[Record]:
+    def _read(self, log: EventLog, info: TopicInfo, partition: int, end: int, max_records: int) -> list[Record]:
         if self._next[partition] < info.start_offsets[partition]:
             self.skipped += info.start_offsets[partition] - self._next[partition]
             self._next[partition] = info.start_offsets[partition]
         if self._next[partition] >= end:
             return []
         try:
-            records = self._log.read(self.topic, partition, self._next[partition], max_records)
+            records = log.read(self.topic, partition, self._next[partition], max_records)
         except OffsetExpired:  # by retention, just now: the next call starts at what is left
             return []
         if records:

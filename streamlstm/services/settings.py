@@ -179,6 +179,35 @@ class AlertSettings:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class DashboardSettings:
+    """Options of ``streamlstm dashboard``."""
+
+    log: str
+    "The log to show: sqlite:///FILE or kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
+    topic: str = "events"
+    "The input topic; also read are TOPIC.scores, .alerts, .dead-letters and .feedback."
+    model: Path = Path("model")
+    "The bundle that the topic is scored with: it knows features, units and the promised alarm rate."
+    alarm_rate: Rate | None = None
+    "The alarm rate that the scorer was given; the bundle's unless given."
+    registry: str | None = None
+    "Schema registry, http(s)://HOST:PORT: records are Avro in Confluent's wire format, not JSON."
+    host: str = "127.0.0.1"
+    "Address to serve on. Any but this machine's own needs a token."
+    port: Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))] = 8080
+    "Port to serve on; 0 takes a free one."
+    dashboard_token: str | None = field(default=None, repr=False)
+    "What visitors must know. Give it as STREAMLSTM_DASHBOARD_TOKEN or in the TOML file: others can see flags."
+    read_only: bool = False
+    "Take no feedback."
+    give_up_after_s: Seconds = 300.0
+    "Stop when the log has been out of reach for this long."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class ReplaySettings:
     """Options of ``streamlstm replay``."""
 
