@@ -19,6 +19,7 @@ from streamlstm.services.dashboard_desk import Desk
 from streamlstm.services.history import history_of
 
 SHOWN_BYTES = 65_536  # of a record
+USUAL_BUCKETS = 6  # of the fleet's strip, shown of a key at first
 LONGEST_SPAN_MS = 400 * 86_400_000
 
 
@@ -31,7 +32,7 @@ class BoardSource:
     desk: Desk
     wall_ms: Callable[[], int]
 
-    def watch(self, key: str, partition: int | None, span_ms: int, features: Sequence[str]) -> KeyWatch | None:
+    def watch(self, key: str, partition: int | None, span_ms: int | None, features: Sequence[str]) -> KeyWatch | None:
         """Begin to watch a key; by its name alone, the first one of that name."""
         with self.lock:
             fleet = self.board.fleet
@@ -39,7 +40,8 @@ class BoardSource:
             if card is None:
                 return None
             chosen = self.board.features_of(card.key, features)
-        return KeyWatch(self, card.key, min(max(span_ms, 1_000), LONGEST_SPAN_MS), chosen)
+            usual_ms = USUAL_BUCKETS * fleet.promise.width_ms
+        return KeyWatch(self, card.key, min(max(span_ms or usual_ms, 1_000), LONGEST_SPAN_MS), chosen)
 
     def rows(self, find: str, most: int) -> list[dict[str, Any]]:
         """Return the rows of keys with this text in their name."""

@@ -140,13 +140,13 @@ def scored(log: SqliteLog) -> int:
         return 0
 
 
-def start(*arguments: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """Start ``python -m`` with these arguments, in an environment without settings."""
+def start(*arguments: object, cwd: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
+    """Start ``python -m`` with these arguments, in an environment without settings but ``variables``."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMLSTM_")}
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -75,7 +75,7 @@ class Watch(Protocol):
 class Source(Protocol):
     """What the page shows and does; all calls may block, and come from threads."""
 
-    def watch(self, key: str, partition: int | None, span_ms: int, features: Sequence[str]) -> Watch | None:
+    def watch(self, key: str, partition: int | None, span_ms: int | None, features: Sequence[str]) -> Watch | None:
         """Begin to watch a key."""
 
     def rows(self, find: str, most: int) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ class Routes:
         if key := request.query_params.get("key"):
             features = request.query_params.getlist("feature")
             partition = _number(request, "partition", None)
-            span_ms = _number(request, "span", 600_000) or 600_000
+            span_ms = _number(request, "span", None)
             watch = await run_in_threadpool(self._source.watch, key, partition, span_ms, features)
         return EventSourceResponse(self._events(watch, bool(key)), ping=5, send_timeout=SEND_TIMEOUT_S, sep="\n")
 

@@ -152,6 +152,7 @@ export function figure(series, { range, gapMs, about, narrow }) {
     if (until - from > (range[1] - range[0]) / 12) notes.push({ text: "no data", x: toAxis((from + until) / 2), y: 0.99, yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: colour.muted } });
   }
   for (const [from, until] of warmUps(series.score, width)) {
+    if (until < range[0] || from > range[1]) continue;
     shapes.push(box(from, until, colour.accent, 0.08));
     notes.push({ text: "warming up: no score yet", x: toAxis(Math.max(from, range[0])), y: 0.01, yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, font: { size: 11, color: colour.muted } });
   }
@@ -209,7 +210,7 @@ const base = (colour, narrow) => ({
   hovermode: "x",
   hoverlabel: { bgcolor: colour.surface, bordercolor: colour.line, font: { color: colour.text } },
   dragmode: "pan",
-  legend: { orientation: "h", x: 0, y: -0.09, yanchor: "top", font: { size: 12 } },
+  legend: { orientation: "h", traceorder: "normal", x: 0, y: -0.09, yanchor: "top", font: { size: 12 } },
   uirevision: "keep",
 });
 

@@ -105,6 +105,7 @@ export class KeyView {
     this.live.removeEventListener("nokey", this.onNoKey);
     this.schemes.removeEventListener("change", this.onScheme);
     this.gone = true;
+    clearTimeout(this.waiting);
     if (globalThis.Plotly && this.drawn) globalThis.Plotly.purge(this.chart);
   }
 
@@ -259,13 +260,14 @@ export class KeyView {
     if (this.following) this.range = [this.nowMs - this.spanMs, this.nowMs];
     const narrow = this.chart.clientWidth < 600;
     if (!this.drawn) this.chart.replaceChildren();
+    const first = !this.drawn;
+    this.drawn = true;
     const { traces, layout } = figure(series, { range: this.range, gapMs: this.head?.gap_ms ?? 1000, about: this.about, narrow });
     layout.height = 190 + 170 * series.features.size;
     this.drawing = true;
     await Plotly.react(this.chart, traces, layout, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false });
     this.drawing = false;
-    if (!this.drawn) this.chart.on("plotly_relayout", (change) => this.moved(change));
-    this.drawn = true;
+    if (first) this.chart.on("plotly_relayout", (change) => this.moved(change));
     this.describe(series);
   }
 
@@ -351,7 +353,7 @@ export class KeyView {
         { class: "head" },
         el("span", { class: "symbol", "aria-hidden": "true" }, episode.open ? "▲" : "▽"),
         el("a", { href: keyLink(this.key, episode.partition, { at: episode.since_ms, span: Math.round(this.spanMs || 60000) }) }, episode.open ? "Open since " : "From ", time(episode.since_ms)),
-        el("span", {}, episode.open ? `${count(episode.events)} events` : `lasted ${span(episode.until_ms - episode.since_ms)}, ${episode.reason}`),
+        el("span", {}, episode.open ? `${count(episode.events)} event${episode.events === 1 ? "" : "s"}` : `lasted ${span(episode.until_ms - episode.since_ms)}, ${episode.reason}`),
       ),
       el("p", { class: "muted small" }, `${oneIn(episode.tail_probability)} · peak score ${number(episode.peak_score)}${episode.threshold === null ? "" : ` over a threshold of ${number(episode.threshold)}`}`),
       evidence(episode.records[0]),
