@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -59,8 +60,6 @@ def visitor(chromium: Browser) -> Iterator[Visitor]:
     found = Visitor(context)
     found.page.add_init_script("localStorage.getItem('streamlstm-name') || 0")
     yield found
-    try:
+    with contextlib.suppress(Error):
         context.close()
-    except Error:
-        pass
     assert not found.faults

@@ -100,6 +100,7 @@ def test_commands_are_those_that_the_tests_know() -> None:
         "replay",
         "score",
         "alert",
+        "dashboard",
         "evaluate",
         "topics",
         "inspect",
@@ -294,6 +295,7 @@ REQUIRED = {
     "train": "--stream s.toml",
     "replay": "f.csv --stream s.toml --log sqlite:///x",
     "alert": "--log sqlite:///x --webhook http://x",
+    "dashboard": "--log sqlite:///x",
     "inspect": "model",
     "simulate": "ecg",
 }

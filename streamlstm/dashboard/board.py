@@ -58,6 +58,7 @@ class Board:
         self._said: dict[str, None] = {}
         self._order: list[Key] = []
         self._ordered_ms = 0
+        self._in_alert: set[Key] = set()
 
     # What comes in
 
@@ -127,8 +128,9 @@ class Board:
         """Return the fleet view: figures, the worst keys, the newest alerts."""
         self.mutes.forget_ended(wall_ms)
         levels = {card.key: (card, self._level(card)) for card in self.fleet.cards()}
-        if wall_ms - self._ordered_ms >= REORDER_MS or not self._order:
-            self._order, self._ordered_ms = self._worst(levels), wall_ms
+        in_alert = {key for key, (_, level) in levels.items() if level == ALERT}
+        if wall_ms - self._ordered_ms >= REORDER_MS or in_alert != self._in_alert or not self._order:
+            self._order, self._ordered_ms, self._in_alert = self._worst(levels), wall_ms, in_alert
         shown = [levels[key] for key in self._order if key in levels]
         counts = Counter(level for _, level in levels.values())
         return {
@@ -176,7 +178,7 @@ class Board:
         ), reaches_back
 
     def features_of(self, key: Key, wanted: Sequence[str]) -> list[str]:
-        """Return the features to draw: those asked for, or those that the last alert blames most, and the first ones."""
+        """Return the features to draw: those asked for, or those that the last alert blames, and the first ones."""
         names = self.bundle.schema.numeric
         if chosen := [name for name in wanted if name in names]:
             return chosen[:SHOWN_FEATURES]

@@ -55,8 +55,8 @@ def check(settings: DashboardSettings) -> None:
     token = settings.dashboard_token
     if token is None and settings.host not in (*LOOPBACK, "::1"):
         raise SettingsError(
-            f"--host {settings.host}: others could see the page, and there is no token: set STREAMLSTM_DASHBOARD_TOKEN; "
-            "`openssl rand -hex 32` makes one"
+            f"--host {settings.host}: others could see the page, and there is no token: set "
+            "STREAMLSTM_DASHBOARD_TOKEN; `openssl rand -hex 32` makes one"
         )
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise SettingsError(

@@ -30,7 +30,7 @@ STARTS_S = 60.0
 
 
 class Stage:
-    """A log in a directory, with a topic of :data:`builders.SCHEMA`; events go in step by step, one a second and key."""
+    """A log in a directory, with a topic of :data:`builders.SCHEMA`; each step is an event of each key, a second on."""
 
     def __init__(self, directory: Path, model: Path) -> None:
         self.directory, self.model = directory, model

@@ -122,7 +122,8 @@ export class FleetView {
     const page = head.behind > 1000 ? `this page still reads ${count(head.behind)}` : behind ? "the scorer is behind, or stopped" : "the scorer keeps up";
     set("lag", head.lag === null ? "–" : count(head.lag), page, behind ? "raised" : "");
     const realised = head.scored ? head.flagged / head.scored : null;
-    set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}`);
+    const early = head.scored * head.promised < 3 ? ", too few to tell" : "";
+    set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${early}`);
   }
 
   showEmpty(head) {

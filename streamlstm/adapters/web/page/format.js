@@ -1,7 +1,7 @@
 // Numbers, times and spans for people. Times are in the viewer's zone; UTC is in the title.
 import { el } from "./dom.js";
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 
