@@ -263,7 +263,7 @@ export class KeyView {
     const first = !this.drawn;
     this.drawn = true;
     const { traces, layout } = figure(series, { range: this.range, gapMs: this.head?.gap_ms ?? 1000, about: this.about, narrow });
-    layout.height = 190 + 170 * series.features.size;
+    layout.height = 190 + Math.max(240, 170 * series.features.size);
     this.drawing = true;
     await Plotly.react(this.chart, traces, layout, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false });
     this.drawing = false;
@@ -309,7 +309,7 @@ export class KeyView {
     setText(this.symbol, symbol);
     this.standingLine.dataset.level = kind;
     const apart = [about.missing && `${count(about.missing)} events without a value`, about.late && `${count(about.late)} came too late`].filter(Boolean);
-    setText(this.standing, head ? [`${label}: ${levelText(about, head)}`, ...apart].join(" · ") : label);
+    setText(this.standing, head ? [about.level === 2 && !about.muted_until_ms ? label : `${label}: ${levelText(about, head)}`, ...apart].join(" · ") : label);
     this.showHands();
     this.noEpisodes.hidden = about.episodes.length > 0;
     arrange(this.episodes, about.episodes.map((episode) => this.card(episode)));
