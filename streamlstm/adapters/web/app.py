@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -154,24 +154,29 @@ class Routes:
         """Everything that changes, pushed."""
         if self._hub.readers >= MOST_READERS:
             raise HTTPException(503, f"{MOST_READERS} browsers look already")
-        watch = None
+        begin = None
         if key := request.query_params.get("key"):
+            partition, span_ms = _number(request, "partition", None), _number(request, "span", None)
             features = request.query_params.getlist("feature")
-            partition = _number(request, "partition", None)
-            span_ms = _number(request, "span", None)
-            watch = await run_in_threadpool(self._source.watch, key, partition, span_ms, features)
-        return EventSourceResponse(self._events(watch, bool(key)), ping=5, send_timeout=SEND_TIMEOUT_S, sep="\n")
+            begin = partial(self._source.watch, key, partition, span_ms, features)
+        return EventSourceResponse(self._events(begin), ping=5, send_timeout=SEND_TIMEOUT_S, sep="\n")
 
-    async def _events(self, watch: Watch | None, asked: bool) -> AsyncIterator[ServerSentEvent]:
-        """Yield states and changes; a reader that was slow gets a whole state instead of what it missed."""
+    async def _events(self, begin: Callable[[], Watch | None] | None) -> AsyncIterator[ServerSentEvent]:
+        """Yield states and changes; a reader that was slow gets a whole state instead of what it missed.
+
+        ``begin`` watches a key as soon as it is known: a dashboard that was started just now still reads.
+        """
         self._hub.readers += 1
         try:
-            if asked and watch is None:
-                yield _event("nokey", b"{}")
             number: int | None = None
+            watch: Watch | None = None
             while frame := await self._hub.after(number):
                 follows = frame.change is not None and number == frame.number - 1
                 yield _event("change", frame.change or b"") if follows else _event("state", frame.whole())
+                if begin is not None and watch is None:
+                    watch = await run_in_threadpool(begin)
+                    if watch is None and number is None:
+                        yield _event("nokey", b"{}")
                 number = frame.number
                 if watch is not None and (new := await run_in_threadpool(watch.next)) is not None:
                     yield _event("key", msgspec.json.encode(new))

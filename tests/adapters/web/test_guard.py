@@ -192,7 +192,7 @@ def test_slow_reader_skips_what_it_missed_and_gets_the_newest_whole() -> None:
         hub = Hub()
         routes = web.Routes(FakeSource(), hub, Guard(None, 8080), read_only=False)
         hub.publish(_frame(1))
-        events = routes._events(None, asked=False)
+        events = routes._events(None)
         got = [await anext(events)]
         hub.publish(_frame(2))
         got.append(await anext(events))
