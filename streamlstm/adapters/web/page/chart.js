@@ -103,6 +103,21 @@ function holes(bins, width, gapMs) {
   return found;
 }
 
+// The band as closed shapes, one for each stretch in which it is known.
+function outline(x, low, high) {
+  const xs = [], ys = [];
+  for (let i = 0; i < x.length; i++) {
+    if (low[i] === null || high[i] === null) continue;
+    let end = i;
+    while (end + 1 < x.length && low[end + 1] !== null && high[end + 1] !== null) end++;
+    const places = Array.from({ length: end - i + 1 }, (_, place) => i + place), back = [...places].reverse();
+    xs.push(...places.map((place) => x[place]), ...back.map((place) => x[place]), null);
+    ys.push(...places.map((place) => high[place]), ...back.map((place) => low[place]), null);
+    i = end;
+  }
+  return { x: xs, y: ys };
+}
+
 // Extremes of a bin become one up-and-down line, so that a spike is seen at any zoom.
 function zigzag(x, low, high) {
   const xs = [], ys = [];
@@ -139,8 +154,7 @@ export function figure(series, { range, gapMs, about, narrow }) {
     const y = row === 0 ? "y" : `y${row + 1}`;
     const bins = broken(series.features.get(name), width, gapMs, ["min", "max", "low", "expected", "high"]);
     const common = { yaxis: y, type: "scatter", mode: "lines", showlegend: row === 0, connectgaps: false };
-    traces.push({ ...common, x: bins.x, y: bins.low, line: { width: 0 }, hoverinfo: "skip", showlegend: false });
-    traces.push({ ...common, x: bins.x, y: bins.high, line: { width: 0 }, fill: "tonexty", fillcolor: colour.band, name: "expected, 99 % band", hoverinfo: "skip" });
+    traces.push({ ...common, ...outline(bins.x, bins.low, bins.high), line: { width: 0 }, fill: "toself", fillcolor: colour.band, name: "expected, 99 % band", hoverinfo: "skip" });
     traces.push({ ...common, x: bins.x, y: bins.expected, line: { width: 1, color: colour.accent, dash: "dot" }, name: "expected", hovertemplate: "expected %{y:.4g}<extra></extra>" });
     const line = zigzag(bins.x, bins.min, bins.max);
     const lone = line.x.length < 150;
@@ -149,7 +163,7 @@ export function figure(series, { range, gapMs, about, narrow }) {
   addScore(traces, series, rows, gapMs, colour, about);
   for (const [from, until] of holes(series.score, width, gapMs)) {
     shapes.push(box(from, until, colour.line, 0.45));
-    if (until - from > (range[1] - range[0]) / 12) notes.push({ text: "no data", x: toAxis((from + until) / 2), y: 0.99, yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: colour.muted } });
+    if (until - from > (range[1] - range[0]) / 20) notes.push({ text: "no data", x: toAxis((from + until) / 2), y: 0.99, yref: "paper", yanchor: "top", showarrow: false, font: { size: 11, color: colour.muted } });
   }
   for (const [from, until] of warmUps(series.score, width)) {
     if (until < range[0] || from > range[1]) continue;

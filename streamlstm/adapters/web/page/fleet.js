@@ -225,7 +225,7 @@ export class FleetView {
       return known.item;
     }
     const ageText = el("span", {}, age(episode, head));
-    const blamed = episode.shares.map(([name, share]) => `${name} ${percent(share)}`).join(", ");
+    const blamed = episode.shares.filter(([, share]) => share >= 0.005).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
     const item = el(
       "li",
       { class: "card", "data-open": episode.open },

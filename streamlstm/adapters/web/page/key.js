@@ -404,7 +404,6 @@ export class KeyView {
 function evidence(record) {
   if (!record.features.length) return null;
   const rows = [...record.features].sort((a, b) => b.share - a.share).slice(0, 8);
-  const worst = (values) => (Array.isArray(values) ? `${number(Math.min(...known(values)))} to ${number(Math.max(...known(values)))}` : number(values));
   return el(
     "div",
     { class: "scroll" },
@@ -423,9 +422,9 @@ function evidence(record) {
             {},
             el("th", { scope: "row" }, feature.unit ? `${feature.name} (${feature.unit})` : feature.name),
             el("td", {}, el("span", { class: "share", "aria-hidden": "true" }, bar), percent(feature.share)),
-            el("td", { class: "number" }, worst(feature.actual)),
-            el("td", { class: "number" }, worst(feature.expected)),
-            el("td", { class: "number" }, `${number(Math.min(...known([feature.low].flat())))} to ${number(Math.max(...known([feature.high].flat())))}`),
+            el("td", { class: "number" }, between(feature.actual)),
+            el("td", { class: "number" }, between(feature.expected)),
+            el("td", { class: "number" }, between([feature.low, feature.high].flat())),
           );
         }),
       ),
@@ -433,10 +432,13 @@ function evidence(record) {
   );
 }
 
-const known = (values) => {
-  const found = values.filter((value) => value !== null);
-  return found.length ? found : [NaN];
-};
+// A number, or the range of a frame's samples.
+function between(values) {
+  const found = [values].flat().filter((value) => value !== null);
+  if (!found.length) return "missing";
+  const [least, most] = [number(Math.min(...found)), number(Math.max(...found))];
+  return least === most ? least : `${least} to ${most}`;
+}
 
 // Leave out what begins where the newer piece does.
 function trimmed(piece, until, width) {
