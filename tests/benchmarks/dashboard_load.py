@@ -1,8 +1,8 @@
 """What the live page costs at a thousand keys and 5,000 events a second, with browsers looking on, some asleep.
 
 ``python -m tests.benchmarks.dashboard_load``. Events and their scores go to a SQLite log at that pace, one commit a
-second; the dashboard is a process of its own. Printed: its share of one core, its memory, how late it is, what a browser
-gets per second, and how long a commit of the writer takes with the page and without.
+second; the dashboard is a process of its own. Printed: its share of one core, its memory, how late it is, what a
+browser gets per second, and how long a commit of the writer takes with the page and without.
 """
 
 from __future__ import annotations

@@ -406,7 +406,7 @@ function evidence(record) {
   const rows = [...record.features].sort((a, b) => b.share - a.share).slice(0, 8);
   return el(
     "div",
-    { class: "scroll" },
+    { class: "scroll", tabindex: "0", role: "group", "aria-label": "What came and what was expected" },
     el(
       "table",
       { class: "small" },
