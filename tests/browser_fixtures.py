@@ -58,7 +58,6 @@ def visitor(chromium: Browser) -> Iterator[Visitor]:
     """A laptop's window; fails the test if a script did, or if the page's policy had to stop something."""
     context = chromium.new_context(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
     found = Visitor(context)
-    found.page.add_init_script("localStorage.getItem('streamlstm-name') || 0")
     yield found
     with contextlib.suppress(Error):
         context.close()

@@ -5,11 +5,14 @@ Screenshots of each view and state are kept in ``out/screens``.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -227,6 +230,44 @@ def test_empty_log_unknown_key_and_loading_look_meant(tmp_path: Path, bundle_dir
         stage.score()
         expect(page.locator("a.row").first).to_contain_text("Warming up")
         visitor.keep("fleet-warming-up")
+
+
+def test_loading_and_a_log_out_of_reach_look_meant(stage: Stage, shown: Dashboard, visitor: Visitor) -> None:
+    """What the server says while it waits is shown beside what was known; so is a bundle of another kind."""
+    page, held = visitor.page, threading.Event()
+    page.route("**/api/stream*", lambda route: held.set())  # never answered
+    page.goto(shown.address)
+    expect(page.locator(".loading")).to_contain_text("Reading the log")
+    assert held.is_set()
+    visitor.keep("loading")
+
+    with httpx.stream("GET", shown.address + "api/stream") as answer:
+        state = json.loads(next(line for line in answer.iter_lines() if line.startswith("data: "))[6:])
+    state["head"] |= {"trouble": "log.db: disk I/O error", "model": "another"}
+    page.unroute("**/api/stream*")
+    told = f"event: state\ndata: {json.dumps(state)}\n\n"
+    page.route("**/api/stream*", lambda route: route.fulfill(content_type="text/event-stream", body=told))
+    page.reload()
+    expect(page.locator("#trouble")).to_contain_text("The log cannot be reached, this page waits for it: log.db")
+    expect(page.locator("a.row")).to_have_count(len(KEYS))
+    visitor.keep("fleet-log-out-of-reach")
+    state["head"]["trouble"] = None
+    told = told.replace('"log.db: disk I/O error"', "null")
+    page.reload()
+    expect(page.locator("#trouble")).to_contain_text("Scored with bundle another")
+
+
+def test_without_explained_scores_the_page_says_where_the_band_is(
+    tmp_path: Path, bundle_directory: Path, visitor: Visitor
+) -> None:
+    """The values are there, and the band at alerts."""
+    stage = Stage(tmp_path, bundle_directory)
+    stage.feed(WARM)
+    stage.score(explain="alerts")
+    with dashboard(stage) as running:
+        open_key(visitor.page, running)
+        expect(visitor.page.locator(".under")).to_contain_text("without --explain all")
+        visitor.keep("key-not-explained")
 
 
 def test_token_is_asked_for_and_read_only_shows_no_hands(stage: Stage, visitor: Visitor) -> None:

@@ -21,7 +21,7 @@ export const keyLink = (key, partition, more = {}) =>
 export function levelText(row, head) {
   const parts = [];
   if (row.level === 0) parts.push(`nothing for ${span(head.now_ms - row.silent_since_ms)}`);
-  else if (row.level === 1) parts.push(row.warm_in ? `${count(row.warm_in)} events to go at most` : "soon done");
+  else if (row.level === 1) parts.push(row.warm_in ? `up to ${count(row.warm_in)} events to go` : "soon done");
   else if (row.level === 2) parts.push("usual");
   else parts.push(oneInTenths(row.tenths));
   if (row.muted_until_ms) parts.push("muted");
@@ -73,22 +73,16 @@ export class FleetView {
       ),
       el("section", { class: "side", "aria-labelledby": "alerts-title" }, el("h2", { id: "alerts-title" }, "Alerts"), this.noAlerts, this.alerts),
     );
-    this.root = el(
-      "div",
-      {},
-      el("h1", { class: "sr" }, "All keys"),
-      el(
-        "dl",
-        { class: "figures" },
-        figure("open", "Open alerts"),
-        figure("keys", "Keys"),
-        figure("rate", "Events per second"),
-        figure("lag", "Waiting for a score"),
-        figure("flagged", "Flagged"),
-      ),
-      this.empty,
-      this.body,
+    this.summary = el(
+      "dl",
+      { class: "figures" },
+      figure("open", "Open alerts"),
+      figure("keys", "Keys"),
+      figure("rate", "Events per second"),
+      figure("lag", "Waiting for a score"),
+      figure("flagged", "Flagged"),
     );
+    this.root = el("div", {}, el("h1", { class: "sr" }, "All keys"), this.summary, this.empty, this.body);
   }
 
   leave() {
@@ -129,7 +123,7 @@ export class FleetView {
   showEmpty(head) {
     const nothing = head.keys === 0;
     this.empty.hidden = !nothing;
-    this.body.hidden = nothing;
+    this.body.hidden = this.summary.hidden = nothing;
     if (!nothing) return;
     const text = head.scores_there
       ? ["No scores yet", "The scorer runs, and this page shows its first score when it comes."]
@@ -192,7 +186,7 @@ export class FleetView {
     if (!known) {
       const symbol = el("span", { class: "symbol", "aria-hidden": "true" }), label = el("span", { class: "sr" });
       const state = el("span", { class: "state" }), canvas = el("canvas", { "aria-hidden": "true" });
-      const link = el("a", { href: keyLink(row.key, row.partition), class: "row" }, symbol, el("span", { class: "key" }, row.key), label, canvas, state);
+      const link = el("a", { href: keyLink(row.key, row.partition), class: "row" }, symbol, el("span", { class: "key", title: row.key }, row.key), label, canvas, state);
       known = { item: el("li", {}, link), link, symbol, label, state, canvas };
       this.rows.set(name, known);
     }

@@ -2,12 +2,12 @@
 import { byId, el, setText } from "./dom.js";
 import { get, post } from "./api.js";
 import { FleetView } from "./fleet.js";
-import { utc } from "./format.js";
+import { timeText, utc } from "./format.js";
 import { askName, myName } from "./hands.js";
 import { KeyView } from "./key.js";
 import { Live } from "./live.js";
 
-const CONNECTIONS = { connecting: "◌ Connecting", live: "● Live", "cut off": "✕ Cut off, trying again" };
+const CONNECTIONS = { connecting: "◌ Connecting", live: "● Live", "signed out": "○ Signed out" };
 
 class Page {
   constructor() {
@@ -55,6 +55,7 @@ class Page {
 
   signIn() {
     this.live.close();
+    this.live.become("signed out");
     this.leave();
     const input = el("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
     const wrong = el("p", { class: "problem", role: "alert" });
@@ -119,7 +120,7 @@ class Page {
   showConnection() {
     const chip = byId("connection");
     chip.dataset.state = this.live.connection;
-    setText(chip, CONNECTIONS[this.live.connection]);
+    setText(chip, CONNECTIONS[this.live.connection] || `✕ Cut off at ${timeText(Date.now())}, trying again`);
     document.body.dataset.connection = this.live.connection;
   }
 
