@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from streamlstm.services.log_url import SQLITE, open_log
 from streamlstm.services.settings import InspectSettings
 from streamlstm.services.wording import counted
 
+ADDRESS = re.compile(r"dashboard\s+address=(\S+) .*?topic=(\S+)")
 PATIENCE_S = 60.0  # for a service to finish what is written, after its feed has ended
 
 
@@ -154,6 +156,7 @@ def run(directory: Path, seed: int, console: Console, log: str | None = None, pl
     )
     first, topic = plans[0], stage.topic(plans[0])
     for command in (
+        f"streamlstm dashboard --log {stage.log} --topic {topic} --model {directory}/{first.feed}.model",
         f"streamlstm inspect {topic}.alerts --log {stage.log}",
         f"streamlstm inspect {first.first_key} --topic {topic} --log {stage.log} "
         f"--model {directory}/{first.feed}.model",
@@ -264,9 +267,11 @@ def _live(plans: Sequence[Plan], stage: Stage, receiver: Receiver) -> dict[str, 
             live, schema, model = (directory / f"{plan.feed}.{end}" for end in ("live.jsonl", "toml", "model"))
             at = ["--log", stage.log, "--topic", stage.topic(plan)]
             feeders.append(_start(["replay", live, "--stream", schema, *at, "--speed", plan.speed], out, console))
-            services.append(_start(["score", *at, "--model", model], out, console))
+            services.append(_start(["score", *at, "--model", model, "--explain", "all"], out, console))
             hook = ["--webhook", receiver.url, "--webhook-secret-file", secret]
             services.append(_start(["alert", *at, *hook], out, console))
+            services.append(_start(["dashboard", *at, "--model", model, "--port", 0], out, console))
+        threading.Thread(target=_show_addresses, args=(out.name, len(plans), console), daemon=True).start()
         try:
             while any(feeder.poll() is None for feeder in feeders):
                 _check_alive(services, directory)
@@ -283,6 +288,18 @@ def _live(plans: Sequence[Plan], stage: Stage, receiver: Receiver) -> dict[str, 
     for one in scored.values():
         one.per_s = one.events / seconds
     return scored
+
+
+def _show_addresses(log_file: str, pages: int, console: Console) -> None:
+    """Print where the live pages are, as soon as their services say it."""
+    told: list[str] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(told) < pages and time.monotonic() < until_s:
+        for address, topic in ADDRESS.findall(Path(log_file).read_text()):
+            if address not in told:
+                told.append(address)
+                console.print(f"[bold]Open in a browser while it runs:[/bold] {address}  ({topic})", soft_wrap=True)
+        threading.Event().wait(0.3)
 
 
 def _check_alive(services: Sequence[subprocess.Popen[bytes]], directory: Path) -> None:

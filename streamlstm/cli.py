@@ -24,6 +24,7 @@ from streamlstm.services.in_force import did_you_mean, part_of, refuse_unknown_k
 from streamlstm.services.logs import as_json, log_to_stderr
 from streamlstm.services.settings import (
     AlertSettings,
+    DashboardSettings,
     EvaluateSettings,
     InspectSettings,
     ReceiverSettings,
@@ -166,6 +167,21 @@ def alert(*, settings: AlertSettings) -> None:
 
     log_to_stderr(settings.log_format)
     deliver(settings)
+
+
+@app.command
+def dashboard(*, settings: DashboardSettings) -> None:
+    """Show a topic as a live web page: which keys are unusual now, why, and what was said about it.
+
+    Example: `streamlstm dashboard --log sqlite:///sensors.db --topic events --model model/`
+
+    For others: `STREAMLSTM_DASHBOARD_TOKEN=$(openssl rand -hex 32) streamlstm dashboard --log … --host 0.0.0.0`
+
+    It reads committed records only, and claims nothing: the scorer never waits for it.
+    """
+    from streamlstm.services.dashboard import serve
+
+    serve(settings)
 
 
 @app.command

@@ -11,7 +11,7 @@ from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.core.bundle import Bundle
 from tests import builders
 
-pytest_plugins = ["tests.kafka_fixtures"]
+pytest_plugins = ["tests.browser_fixtures", "tests.kafka_fixtures"]
 
 torch.set_num_threads(1)  # as the trainer does: several threads lose much on a busy machine
 

@@ -101,6 +101,7 @@ def test_commands_are_those_that_the_tests_know() -> None:
         "replay",
         "score",
         "alert",
+        "dashboard",
         "evaluate",
         "topics",
         "check",
@@ -297,6 +298,7 @@ REQUIRED = {
     "train": "--stream s.toml",
     "replay": "f.csv --stream s.toml --log sqlite:///x",
     "alert": "--log sqlite:///x --webhook http://x",
+    "dashboard": "--log sqlite:///x",
     "inspect": "model",
     "simulate": "ecg",
 }

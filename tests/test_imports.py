@@ -18,6 +18,8 @@ VAGUE = {"utils", "util", "helpers", "helper", "manager", "base", "common", "mis
 # What the pure core may use besides itself: arithmetic, data and decoding; no clock, file, network or log.
 PURE = {
     "__future__",
+    "array",
+    "bisect",
     "collections",
     "dataclasses",
     "datetime",
@@ -25,11 +27,13 @@ PURE = {
     "functools",
     "hashlib",
     "heapq",
+    "inspect",
     "itertools",
     "math",
     "msgspec",
     "numba",
     "numpy",
+    "struct",
     "tomllib",
     "typing",
     "zlib",
@@ -72,28 +76,31 @@ def test_rooms_are_where_this_file_looks_for_them() -> None:
         ("core", {"core", "errors"}),
         ("training", {"core", "errors", "training"}),
         ("evaluation", {"core", "errors", "training", "evaluation"}),
+        ("dashboard", {"core", "errors", "dashboard"}),
         ("adapters", {"core", "errors", "adapters", "__version__"}),
-        ("services", {"core", "errors", "adapters", "training", "evaluation", "services", "__version__"}),
+        ("services", {"core", "errors", "adapters", "dashboard", "training", "evaluation", "services", "__version__"}),
     ],
 )
 def test_room_imports_only_from_rooms_below(room: str, allowed: set[str]) -> None:
-    """Core from nowhere, training and adapters from the core, services from all of these."""
+    """Core from nowhere; training, adapters and dashboard from the core; services from all of these."""
     for path in modules(room):
         assert rooms_used(path) <= allowed, path
 
 
-def test_core_imports_nothing_that_touches_the_world() -> None:
+@pytest.mark.parametrize("room", ["core", "dashboard"])
+def test_pure_room_imports_nothing_that_touches_the_world(room: str) -> None:
     """Neither torch nor files, clocks, sockets, threads or logs."""
-    for path in modules("core"):
+    for path in modules(room):
         found = {name.split(".")[0] for name in imports_of(path)} - {"streamlstm"}
         allowed = PURE | COMPILED_ONLY if path.name == "compiled.py" else PURE
         assert found <= allowed, path
 
 
-def test_core_reads_no_clock_environment_or_random_state() -> None:
+@pytest.mark.parametrize("room", ["core", "dashboard"])
+def test_pure_room_reads_no_clock_environment_or_random_state(room: str) -> None:
     """What modules that are allowed could still do: now(), environ, print, open, numpy's global randomness."""
     forbidden = {"now", "utcnow", "today", "environ", "getenv", "print", "open", "input", "seed", "rand", "randn"}
-    for path in modules("core"):
+    for path in modules(room):
         if path.name == "compiled.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
@@ -109,7 +116,15 @@ def test_nothing_but_the_command_line_imports_the_simulators() -> None:
             assert not any(name.split(".")[0] == "simulators" for name in imports_of(path)), path
 
 
-@pytest.mark.parametrize("module", ["streamlstm.core.scorer", "streamlstm.adapters.bundle_files", "streamlstm.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "streamlstm.core.scorer",
+        "streamlstm.adapters.bundle_files",
+        "streamlstm.services.dashboard",
+        "streamlstm.cli",
+    ],
+)
 def test_import_of_what_scores_does_not_load_torch(module: str) -> None:
     """A scorer starts without the trainer's libraries, in a process of its own."""
     code = f"import sys, {module}; print(sorted({{'torch', 'sklearn', 'pandas', 'plotly'}} & set(sys.modules)))"

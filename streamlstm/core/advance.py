@@ -62,6 +62,7 @@ class Parameters(NamedTuple):
     layout: Layout
     expire_after_ms: float  # infinite: never
     forget_after_ms: float
+    explain_all: bool  # fill the shares of every scored event, not only where an alert acts
 
 
 class Events(NamedTuple):
@@ -84,8 +85,8 @@ class Results(NamedTuple):
     episode still open, or 0; the episode columns then describe that one. ``adapting`` says that the
     threshold has learned from the episode. ``location`` and ``scale``
     (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
-    ``shares`` (n, D) is filled where an alert acts. ``errors`` and ``hidden`` are filled only if given
-    with n rows (calibration).
+    ``shares`` (n, D) is filled where an alert acts, or everywhere if asked for. ``errors`` and ``hidden`` are filled
+    only if given with n rows (calibration).
     """
 
     status: NDArray[np.int8]
@@ -311,5 +312,5 @@ def advance(
             results.status[i] = WARMING_UP
             continue
         _judge(i, integers, floats[layout.tail : layout.episode], floats[layout.episode :], parameters, results)
-        if results.action[i] != NOTHING:
+        if results.action[i] != NOTHING or parameters.explain_all:
             write_shares(results.shares[i], scratch.errors, scratch.whitened, parameters.score.whitening)

@@ -103,7 +103,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
         """The first 12 digits of the digest; in every score, alert and state."""
         return self.digest[:12]
 
-    def parameters(self, alerting: Alerting | None = None) -> Parameters:
+    def parameters(self, alerting: Alerting | None = None, *, explain_all: bool = False) -> Parameters:
         """Return what the numeric walk needs; ``alerting`` replaces the bundle's own."""
         chosen, found = alerting or self.alerting, self.calibration
         expire_after_s = self.schema.expire_after_s
@@ -121,6 +121,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
             layout=layout_of(self.architecture),
             expire_after_ms=math.inf if expire_after_s is None else expire_after_s * 1000.0,
             forget_after_ms=self.schema.forget_after_ms,
+            explain_all=explain_all,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,35 +14,42 @@ from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
 from streamlstm.core.event import EventBatch
-from streamlstm.core.feature import BAND_LIMIT, unsquash
+from streamlstm.core.feature import BAND_LIMIT, unsquash_all
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord
 
-Number = TypeVar("Number", float, float | None)
 
+def score_records(
+    topic: str, batch: EventBatch, results: Results, bundle: Bundle, *, explain_all: bool = False
+) -> list[ScoreRecord]:
+    """Return one record per event that is neither late nor a duplicate, in order.
 
-def score_records(topic: str, batch: EventBatch, results: Results, bundle: Bundle) -> list[ScoreRecord]:
-    """Return one record per event that is neither late nor a duplicate, in order."""
-    columns = zip(
-        batch.keys,
-        batch.partition.tolist(),
-        batch.timestamp_ms.tolist(),
-        batch.offset.tolist(),
-        results.status.tolist(),
-        results.score.tolist(),
-        results.probability.tolist(),
-        results.threshold.tolist(),
-        results.opened_offset.tolist(),
-        results.cut_short.tolist(),
-        strict=True,
+    With ``explain_all`` each scored one says what was expected, as alerts do; the walk must have been asked for it.
+    """
+    columns = enumerate(
+        zip(
+            batch.keys,
+            batch.partition.tolist(),
+            batch.timestamp_ms.tolist(),
+            batch.offset.tolist(),
+            results.status.tolist(),
+            results.score.tolist(),
+            results.probability.tolist(),
+            results.threshold.tolist(),
+            results.opened_offset.tolist(),
+            results.cut_short.tolist(),
+            strict=True,
+        )
     )
     model = bundle.name
+    explained = _explained(batch, results, bundle) if explain_all else {}
     records = []
-    for key, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short in columns:
+    for i, (key, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short) in columns:
         if status in (LATE, DUPLICATE):
             continue
         alert = None if opened < 0 or cut_short else alert_id(topic, partition, opened)
         if status == SCORED_EVENT:
-            record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, score, probability, threshold, alert)
+            numbers = score, probability, threshold, alert, explained.get(i, [])
+            record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, *numbers)
         else:
             record = ScoreRecord(key.decode(), time_ms, offset, STATUSES[status], model)  # type: ignore[arg-type]
         records.append(record)
@@ -72,7 +80,7 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
         adapting=adapting,
         reason=("adapted" if adapting else "calm") if resolved else None,
         channels=dict(zip(NAMES, results.surprises[i].tolist(), strict=True)),
-        features=_features(i, batch, results, bundle),
+        features=features_of([i], batch, results, bundle)[0],
     )
 
 
@@ -101,36 +109,51 @@ def _change(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bun
     )
 
 
-def _features(i: int, batch: EventBatch, results: Results, bundle: Bundle) -> list[FeatureEvidence]:
-    """Return expected against actual with its band, and the share, for every numeric feature."""
-    scaler = bundle.scaler_of.get(batch.keys[i].decode(), 0)
-    frame = bundle.schema.frame_samples
-    location, half_width = results.location[i], results.scale[i] * bundle.band
-    evidence = []
-    for channel, name in enumerate(bundle.schema.numeric):
-        part = slice(channel * frame, (channel + 1) * frame)
-        mean = float(bundle.feature.mean[scaler, channel])
-        deviation = float(bundle.feature.deviation[scaler, channel])
-        actual = [None if np.isnan(value) else float(value) for value in batch.values[i, part]]
-        evidence.append(
-            FeatureEvidence(
-                name=name,
-                unit=bundle.schema.features[name].unit,
-                share=float(results.shares[i, part].sum()),
-                actual=_one_or_many(actual),
-                expected=_one_or_many(in_units(location[part], mean, deviation)),
-                low=_one_or_many(in_units(location[part] - half_width[part], mean, deviation)),
-                high=_one_or_many(in_units(location[part] + half_width[part], mean, deviation)),
-            )
-        )
-    return evidence
+def _explained(batch: EventBatch, results: Results, bundle: Bundle) -> dict[int, list[FeatureEvidence]]:
+    """Return the evidence of each scored event, by its position."""
+    scored = np.flatnonzero(results.status == SCORED_EVENT).tolist()
+    return dict(zip(scored, features_of(scored, batch, results, bundle), strict=True))
 
 
-def in_units(squashed: NDArray[np.float32], mean: float, deviation: float) -> list[float]:
-    """Return squashed values in their feature's unit; a band that reaches absurdly far is cut off."""
-    shown = np.clip(squashed, np.float32(-BAND_LIMIT), np.float32(BAND_LIMIT))
-    return [mean + deviation * float(unsquash(value)) for value in shown]
+def features_of(
+    events: Sequence[int], batch: EventBatch, results: Results, bundle: Bundle
+) -> list[list[FeatureEvidence]]:
+    """Return expected against actual with its band, and the share, of every numeric feature of some scored events."""
+    schema, frame = bundle.schema, bundle.schema.frame_samples
+    parts = [slice(channel * frame, (channel + 1) * frame) for channel in range(len(schema.numeric))]
+    scaler = [bundle.scaler_of.get(batch.keys[i].decode(), 0) for i in events]
+    mean = np.repeat(bundle.feature.mean[scaler], frame, axis=1)  # (events, D)
+    deviation = np.repeat(bundle.feature.deviation[scaler], frame, axis=1)
+    location, half_width = results.location[events], results.scale[events] * bundle.band
+    columns = [
+        [[None if value != value else value for value in row] for row in batch.values[events].tolist()],
+        *(
+            in_units(squashed, mean, deviation).tolist()
+            for squashed in (location, location - half_width, location + half_width)
+        ),
+    ]
+    shares = [[float(results.shares[i, part].sum()) for part in parts] for i in events]
+    return [
+        [
+            FeatureEvidence(name, schema.features[name].unit, share, *(_one_or_many(values[part]) for values in rows))
+            for name, part, share in zip(schema.numeric, parts, sharing, strict=True)
+        ]
+        for sharing, *rows in zip(shares, *columns, strict=True)
+    ]
 
 
-def _one_or_many(values: list[Number]) -> Number | list[Number]:
+def in_units(
+    squashed: NDArray[np.float32], mean: NDArray[np.float64] | float, deviation: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Return squashed values in their feature's unit, each with its own mean and deviation or all with one.
+
+    A band that reaches absurdly far is cut off.
+    """
+    shown = np.clip(squashed, np.float32(-BAND_LIMIT), np.float32(BAND_LIMIT)).ravel()
+    deviations = np.empty_like(shown)
+    unsquash_all(deviations, shown)
+    return mean + deviation * deviations.reshape(squashed.shape).astype(np.float64)
+
+
+def _one_or_many(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values

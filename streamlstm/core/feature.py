@@ -85,6 +85,13 @@ def unsquash(squashed: np.float32) -> np.float32:
 
 
 @compiled
+def unsquash_all(deviations: NDArray[np.float32], squashed: NDArray[np.float32]) -> None:
+    """Write what :func:`unsquash` makes of each of ``squashed`` (n,) to ``deviations`` (n,)."""
+    for i in range(squashed.shape[0]):
+        deviations[i] = unsquash(squashed[i])
+
+
+@compiled
 def write_inputs(
     inputs: NDArray[np.float32],
     present: NDArray[np.bool_],

@@ -9,27 +9,8 @@ import msgspec
 Status = Literal["scored", "warming_up", "no_value"]
 
 
-class ScoreRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event's score. Every decoded event in order has exactly one, under its own key.
-
-    ``score`` is in decades of surprise, ``tail_probability`` how often this key has a score as high
-    lately, ``threshold`` the score at which an alert would open. They are absent, never 0, while the
-    key is warming up or if the event held no value. ``alert`` is the id of the open episode.
-    """
-
-    key: str
-    time_ms: int
-    offset: int
-    status: Status
-    model: str
-    score: float | None = None
-    tail_probability: float | None = None
-    threshold: float | None = None
-    alert: str | None = None
-
-
 class FeatureEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One feature at the event an alert record is about, in the feature's unit.
+    """One feature at the event that a record is about, in the feature's unit.
 
     ``low``…``high`` is the band that held 99 % of held-out values around ``expected``, the forecast
     made one event before. ``share`` is the feature's part in the forecast error; shares sum to one. A
@@ -43,6 +24,27 @@ class FeatureEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     expected: float | list[float]
     low: float | list[float]
     high: float | list[float]
+
+
+class ScoreRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event's score. Every decoded event in order has exactly one, under its own key.
+
+    ``score`` is in decades of surprise, ``tail_probability`` how often this key has a score as high
+    lately, ``threshold`` the score at which an alert would open. They are absent, never 0, while the
+    key is warming up or if the event held no value. ``alert`` is the id of the open episode.
+    ``features`` are there if the scorer was asked to explain all events, and the event has a score.
+    """
+
+    key: str
+    time_ms: int
+    offset: int
+    status: Status
+    model: str
+    score: float | None = None
+    tail_probability: float | None = None
+    threshold: float | None = None
+    alert: str | None = None
+    features: list[FeatureEvidence] = []
 
 
 class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -94,10 +94,11 @@ class Scorer:
         alerting: Alerting | None = None,
         max_keys: int = DEFAULT_MAX_KEYS,
         reset_foreign_states: bool = False,
+        explain_all: bool = False,
         parse: Parse | None = None,
     ) -> None:
         self.bundle = bundle
-        self.parameters = bundle.parameters(alerting)
+        self.parameters = bundle.parameters(alerting, explain_all=explain_all)
         self.arena = Arena(self.parameters.layout, max_keys)
         self.watermarks: dict[int, int] = {}
         self._vocabularies = [bundle.vocabularies[name] for name in bundle.schema.categorical]
@@ -142,7 +143,7 @@ class Scorer:
         return Outcome(
             poll=poll,
             results=results,
-            scores=score_records(topic, poll.batch, results, self.bundle),
+            scores=score_records(topic, poll.batch, results, self.bundle, explain_all=self.parameters.explain_all),
             alerts=alert_records(topic, poll.batch, results, self.bundle),
             rejections=sorted(
                 poll.rejections + _late_rejections(poll, results, self.bundle.schema.timestamp),

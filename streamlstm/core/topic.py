@@ -11,6 +11,11 @@ def alerts_topic(topic: str) -> str:
     return f"{topic}.alerts"
 
 
+def feedback_topic(topic: str) -> str:
+    """Return the topic of what people say about alerts and keys."""
+    return f"{topic}.feedback"
+
+
 DEAD_LETTERS = ".dead-letters"
 
 

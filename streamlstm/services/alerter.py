@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,12 +23,15 @@ import structlog
 from streamlstm.adapters.webhook import Courier
 from streamlstm.core.commit import Commit, Output
 from streamlstm.core.delivery import DeadLetter, Delivery, Outcome, Policy, Schedule, Verdict
+from streamlstm.core.feedback import LONGEST_MUTE_MS, Mutes
+from streamlstm.core.feedback import decode as decode_feedback
 from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
 from streamlstm.core.observer import NOBODY, Observer
 from streamlstm.core.record import decode_alert
-from streamlstm.core.topic import alerts_topic, dead_letters_topic
+from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic
 from streamlstm.core.trace import trace_headers
 from streamlstm.errors import LogUnavailable, TopicMissing
+from streamlstm.services.follow import Follower, since
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.metrics import alerter_observer
@@ -40,6 +44,8 @@ from streamlstm.services.stop import stop_on_signals
 TICK_S = 0.1  # how long a new alert, or one whose wait is over, may go unseen
 TOPIC_WAIT_S = 1.0
 GRACE_S = 5.0  # for requests under way when asked to stop; they are sent again if they take longer
+MUTES_EVERY_S = 1.0  # how long a mute may go unseen
+MUTES_AT_ONCE = 1_000
 KEEP_ALIVE_S = 1.0  # between polls with the window full: partitions come and go, and a silent member is dropped
 
 logger = structlog.get_logger()
@@ -65,6 +71,7 @@ class Totals:
     failed_tries: int = 0
     dead_letters: int = 0
     skipped: int = 0
+    muted: int = 0
 
 
 def deliver(settings: AlertSettings) -> Totals:
@@ -148,6 +155,34 @@ def _await_topic(log: EventLog, topic: str, settings: AlertSettings, stop: threa
     return 0
 
 
+class FollowedMutes:
+    """Which keys people have muted, read from the feedback topic now and then."""
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log, self._topic = log, feedback_topic(topic)
+        self._mutes = Mutes()
+        self._follower: Follower | None = None
+        self._read_s = -math.inf
+
+    def follow(self, now_s: float, wall_ms: int) -> None:
+        """Take in what is new, unless that was done just now."""
+        if now_s - self._read_s < MUTES_EVERY_S:
+            return
+        if self._follower is None:
+            self._follower = Follower(self._topic, since(wall_ms - LONGEST_MUTE_MS))
+        while records := self._follower.read(self._log, MUTES_AT_ONCE):
+            for record in records:
+                with suppress(msgspec.MsgspecError):  # not ours: whatever it is, it mutes nothing
+                    self._mutes.take(decode_feedback(record.value))
+        self._mutes.forget_ended(wall_ms)
+        self._read_s = now_s
+
+    def muted(self, record: Record, wall_ms: int) -> bool:
+        """Say whether the key of an alert's record is muted."""
+        key = (record.key or b"").decode(errors="replace")
+        return self._mutes.until_ms((record.partition, key), wall_ms) is not None
+
+
 class _Alerter:
     """One run: the schedule, and what moves records in and out of it."""
 
@@ -168,6 +203,7 @@ class _Alerter:
         self.schedule = Schedule(policy, rng)
         self.totals = Totals()
         self.ends: tuple[float, ...] = ()  # per partition, with --resend-dead-letters
+        self.mutes = FollowedMutes(log, settings.topic)
         self.rewound = True
         self.polled_s = clock()
         self.claims: dict[int, int] = {}
@@ -214,6 +250,8 @@ class _Alerter:
                 self.polled_s = now_s
             return False
         self.polled_s = now_s
+        if not self.settings.resend_dead_letters:
+            self.mutes.follow(now_s, self._wall_ms())
         while records := self._poll(room):
             taken = [self._take_one(record) for record in records if not self._after_end(record)]
             if any(taken):  # else all were taken before the session was rewound
@@ -236,10 +274,15 @@ class _Alerter:
         return bool(lag) and not any(lag.values())
 
     def _take_one(self, record: Record) -> bool:
-        skip = self._unwanted(record)
-        taken = self.schedule.take(record, skip=skip)
-        self.totals.skipped += skip and taken
+        muted = self.mutes.muted(record, self._wall_ms())
+        unwanted = self._unwanted(record)
+        taken = self.schedule.take(record, skip=muted or unwanted)
+        self.totals.skipped += unwanted and taken
+        self.totals.muted += muted and not unwanted and taken
         return taken
+
+    def _wall_ms(self) -> int:
+        return int(self.wall_clock() * 1000)
 
     def _after_end(self, record: Record) -> bool:
         return self.settings.resend_dead_letters and record.offset >= self.ends[record.partition]

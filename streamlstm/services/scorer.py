@@ -63,6 +63,7 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
         alerting=msgspec.structs.replace(bundle.alerting, **given),
         max_keys=settings.max_keys,
         reset_foreign_states=settings.on_model_change == "reset",
+        explain_all=settings.explain == "all",
         parse=parse,
     )
 

@@ -112,6 +112,8 @@ class ScoreSettings:
     "Events after an alert before a weaker one opens; the bundle's unless given."
     hold_events: Positive | None = None
     "Events for which an open alert keeps the threshold from learning; the bundle's unless given."
+    explain: Literal["alerts", "all"] = "alerts"
+    "Which records say what was expected, with its band: alerts only, or every score, for the live page. See README."
     on_model_change: Literal["refuse", "reset"] = "refuse"
     "What to do with a key whose state another bundle made: stop, or start the key anew."
     max_keys: Positive = 1_000_000
@@ -206,6 +208,35 @@ class ReceiverSettings:
     "Connect to public IP addresses only, whatever the receiver's name resolves to."
     timeout_s: Seconds = 10.0
     "Time a request may take from start to end."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DashboardSettings:
+    """Options of ``streamlstm dashboard``."""
+
+    log: str
+    "The log to show: sqlite:///FILE or kafka://HOST:PORT."
+    log_config: Path | None = None
+    "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
+    topic: str = "events"
+    "The input topic; also read are TOPIC.scores, .alerts, .dead-letters and .feedback."
+    model: Path = Path("model")
+    "The bundle that the topic is scored with: it knows features, units and the promised alarm rate."
+    alarm_rate: Rate | None = None
+    "The alarm rate that the scorer was given; the bundle's unless given."
+    registry: str | None = None
+    "Schema registry, http(s)://HOST:PORT: records are Avro in Confluent's wire format, not JSON."
+    host: str = "127.0.0.1"
+    "Address to serve on. Any but this machine's own needs a token."
+    port: Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))] = 8080
+    "Port to serve on; 0 takes a free one."
+    dashboard_token: str | None = field(default=None, repr=False)
+    "What visitors must know. Give it as STREAMLSTM_DASHBOARD_TOKEN or in the TOML file: others can see flags."
+    read_only: bool = False
+    "Take no feedback."
+    give_up_after_s: Seconds = 300.0
+    "Stop when the log has been out of reach for this long."
 
 
 @Parameter(name="*")

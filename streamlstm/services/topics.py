@@ -12,7 +12,7 @@ from streamlstm.adapters.kafka.cluster import Cluster, TopicSettings
 from streamlstm.adapters.kafka.config import SCHEME
 from streamlstm.adapters.kafka.log import KafkaLog, changelog_topic
 from streamlstm.adapters.kafka.session import CHANGELOG
-from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
+from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic, scores_topic
 from streamlstm.errors import LogError, SettingsError
 from streamlstm.services.log_url import open_log
 from streamlstm.services.settings import TopicsSettings
@@ -65,6 +65,7 @@ def wanted_topics(topic: str, group: str) -> list[Wanted]:
         Wanted(alerts, "alerts"),
         Wanted(dead_letters_topic(topic), "records that cannot be scored", letters=True),
         Wanted(dead_letters_topic(alerts), "alerts that cannot be delivered", letters=True),
+        Wanted(feedback_topic(topic), "what people say of alerts"),
         Wanted(changelog_topic(topic, group), "states of the group", compacted=True),
     ]
 

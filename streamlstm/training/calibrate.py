@@ -189,6 +189,7 @@ def _parameters(
         layout=layout_of(architecture),
         expire_after_ms=math.inf,
         forget_after_ms=math.inf,
+        explain_all=False,
     )
 
 

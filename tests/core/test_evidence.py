@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -133,3 +134,21 @@ def test_evidence_of_a_frame_lists_its_samples_with_null_where_missing() -> None
     assert (low < expected).all()
     assert (expected < high).all()
     assert np.abs(expected - 1300).max() < 20
+
+
+def test_explaining_every_event_changes_no_score_and_says_what_alerts_say() -> None:
+    """The same scores, states and alerts, bit for bit; features are added where there is a score."""
+    feed = make_rich_feed(150, ("x", "y"), seed=9)
+    polls = [feed[:100], feed[100:]]
+    plain = run_polls(Scorer(rich().bundle), polls)
+    explained = run_polls(Scorer(rich().bundle, explain_all=True), polls)
+    without = [msgspec.structs.replace(record, features=[]) for record in explained.score_records]
+    assert without == plain.score_records
+    assert explained.alerts == plain.alerts
+    assert explained.states == plain.states
+    assert all(bool(record.features) == (record.status == "scored") for record in explained.score_records)
+    said = {(alert.key, alert.offset): alert.features for alert in explained.alert_records}
+    assert said
+    for record in explained.score_records:
+        assert record.features == said.get((record.key, record.offset), record.features)
+        assert sum(feature.share for feature in record.features) == pytest.approx(1.0 if record.features else 0.0)

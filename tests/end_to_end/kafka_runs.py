@@ -30,7 +30,7 @@ from streamlstm.core.bundle import Bundle
 from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.core.record import decode_score
 from streamlstm.core.scorer import Scorer
-from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
+from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic, scores_topic
 from streamlstm.services.scorer import Totals, run
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
@@ -216,7 +216,9 @@ class Stream:
         """Remove all topics; those of many tests would slow the broker down."""
         with closing(self.broker.admin()) as admin:
             there = {topic["name"] for topic in admin.describe_topics()}
-            admin.delete_topics([n for n in (self.topic, *self.outputs, self.changelog) if n in there])
+            admin.delete_topics(
+                [n for n in (self.topic, *self.outputs, feedback_topic(self.topic), self.changelog) if n in there]
+            )
 
 
 def without_none(headers: Iterable[tuple[str, bytes | None]]) -> Headers:

@@ -181,21 +181,25 @@ def dead(log: SqliteLog, topic: str = TOPIC) -> int:
     return sum(log.topic(dead_letters_topic(topic)).end_offsets)
 
 
-def start(*arguments: object, cwd: Path = ROOT, output: Path | None = None) -> subprocess.Popen[str]:
-    """Start ``python -m`` with these arguments, in an environment without settings.
+def start(*arguments: object, cwd: Path = ROOT, output: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+    """Start ``python -m`` with these arguments, in an environment without settings but ``variables``.
 
     What it writes goes to pipes, or to the end of the file ``output``.
     """
     with output.open("a") if output else nullcontext(subprocess.PIPE) as writes:
-        return _start(arguments, cwd, writes)
+        return _start(arguments, cwd, writes, variables)
 
 
-def _start(arguments: Iterable[object], cwd: Path, writes: int | IO[str]) -> subprocess.Popen[str]:
+def _start(
+    arguments: Iterable[object], cwd: Path, writes: int | IO[str], variables: Mapping[str, str]
+) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMLSTM_")}
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
         cwd=cwd,
-        env=environment | {"STREAMLSTM_LOG_FORMAT": "console", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=environment
+        | {"STREAMLSTM_LOG_FORMAT": "console", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        | dict(variables),
         stdout=writes,
         stderr=writes,
         text=True,

@@ -55,6 +55,7 @@ SCORER: Acls = [
 ALERTER: Acls = [
     ("TOPIC", "T.alerts", "READ"),
     ("TOPIC", "T.alerts.dead-letters", "WRITE"),
+    ("TOPIC", "T.feedback", "READ"),
     ("GROUP", "G@T.alerts", "READ"),
     ("TRANSACTIONAL_ID", "G@T.alerts@*", "WRITE"),
 ]
@@ -171,7 +172,7 @@ class Station:
 def make_topics(broker: SecureCluster, topic: str, *, events: bool = True) -> None:
     """Make the topics that all groups share."""
     with closing(KafkaLog(KafkaConfig((broker.admin_bootstrap,)))) as log:
-        for end in ("", ".scores", ".alerts", ".dead-letters", ".alerts.dead-letters"):
+        for end in ("", ".scores", ".alerts", ".dead-letters", ".alerts.dead-letters", ".feedback"):
             log.create_topic(topic + end, 1)
         if events:
             log.append(topic, [NewRecord(r.key, r.value) for r in builders.make_troubled_feed(120)])
@@ -522,6 +523,7 @@ def test_permission_that_a_replayer_lacks_is_named(station: Station) -> None:
         ({"T.alerts": ""}, "Describe on topic 'T.alerts'"),
         ({"T.alerts": "DESCRIBE"}, "Read on topic 'T.alerts'"),
         ({"T.alerts.dead-letters": ""}, "Describe on topic 'T.alerts.dead-letters'"),
+        ({"T.feedback": ""}, "Describe on topic 'T.feedback'"),
         ({"G@T.alerts": ""}, "Read on group 'G@T.alerts'"),
         ({"G@T.alerts@*": ""}, "Write on transactional id 'G@T.alerts@i-0'"),
     ],

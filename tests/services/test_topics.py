@@ -75,13 +75,13 @@ def test_topics_are_made_once_and_found_right_afterwards(kafka: Broker) -> None:
     topic = kafka.new_topic(3)
     settings = TopicsSettings(log=f"kafka://{kafka.bootstrap}", topic=topic, retention_s=864_000)
     dry = run(TopicsSettings(log=settings.log, topic=topic, dry_run=True))
-    assert dry.count("missing") == 5
+    assert dry.count("missing") == 6
     assert f"{topic}.scores" in dry.splitlines()[-1]
     made = run(settings)
-    assert made.count(" made") == 5
+    assert made.count(" made") == 6
     assert "wrong" not in made
     again = run(settings)
-    assert again.count(" ok") == 6
+    assert again.count(" ok") == 7
     assert "10 d" in again
 
 
@@ -89,7 +89,7 @@ def test_missing_input_topic_is_made_only_with_a_number_of_partitions(kafka: Bro
     """How far a stream can be spread is for the operator to say."""
     settings = TopicsSettings(log=f"kafka://{kafka.bootstrap}", topic="topics-test-new")
     assert "missing: say --partitions to make it" in run(settings)
-    assert run(TopicsSettings(log=settings.log, topic=settings.topic, partitions=2)).count(" made") == 6
+    assert run(TopicsSettings(log=settings.log, topic=settings.topic, partitions=2)).count(" made") == 7
 
 
 def test_other_logs_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from simulators.demo import PLANS, Scored, Stage, _verdict
+from simulators.demo import PLANS, Scored, Stage, _show_addresses, _verdict
 from tests import alerts
 
 
@@ -22,3 +22,18 @@ def test_verdict_counts_false_alarms(tmp_path: Path, false: int, told: str) -> N
     received = [alerts.make_alert(offset=i, topic=plan.feed) for i in range(false)]
     _verdict(plan, [], received, Scored(set(), 0), stage)
     assert told in out.getvalue()
+
+
+def test_addresses_of_the_pages_are_told_once_each(tmp_path: Path) -> None:
+    """As the dashboards log them, among other lines."""
+    log, out = tmp_path / "services.log", io.StringIO()
+    log.write_text(
+        "12:00:00 [info     ] scoring                        group=streamlstm topic=ecg\n"
+        "12:00:01 [info     ] dashboard                      address=http://127.0.0.1:4711/ model=abc topic=ecg\n"
+        "12:00:01 [info     ] dashboard                      address=http://127.0.0.1:4712/ model=abc topic=vibration\n"
+    )
+    _show_addresses(str(log), 2, Console(file=out, width=200))
+    assert [line.split(": ")[1] for line in out.getvalue().splitlines()] == [
+        "http://127.0.0.1:4711/  (ecg)",
+        "http://127.0.0.1:4712/  (vibration)",
+    ]

@@ -1,0 +1,90 @@
+"""A key's past, from the log: the scores and events in a span of event time, found by bisection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from streamlstm.core.feedback import Key
+from streamlstm.core.log import EventLog, Record
+from streamlstm.core.topic import scores_topic
+from streamlstm.dashboard.series import Stretch, points_of
+
+PAGE = 5_000
+MOST_SCANNED = 100_000  # records of all keys, a second or two
+MOST_POINTS = 20_000
+SLACK_MS = 60_000  # how far one key's time may run ahead of another's in a partition
+
+
+class History(NamedTuple):
+    """A stretch of a key, and up to when it is whole: reading further would have taken too long."""
+
+    stretch: Stretch
+    whole_until_ms: int
+
+
+class _Time(msgspec.Struct):
+    time_ms: int
+
+
+_time_of = msgspec.json.Decoder(_Time).decode
+
+
+def history_of(log: EventLog, topic: str, key: Key, since_ms: int, until_ms: int) -> History:
+    """Return a key's events with a time in ``since_ms``…``until_ms``, as far as the log still has their scores."""
+    partition, name = key[0], key[1].encode()
+    info = log.topic(scores_topic(topic))
+    offset, end = first_offset(log, topic, partition, since_ms), info.end_offsets[partition]
+    last = min(end, offset + MOST_SCANNED)
+    scores: list[Record] = []
+    read_ms = since_ms
+    while offset < last and read_ms <= until_ms + SLACK_MS and len(scores) < MOST_POINTS:
+        page = log.read(info.name, partition, offset, min(PAGE, last - offset))
+        if not page:
+            break
+        times = [_time_of(record.value).time_ms for record in page]
+        own = (
+            record.key == name and since_ms <= time_ms <= until_ms for record, time_ms in zip(page, times, strict=True)
+        )
+        scores += [record for record, is_own in zip(page, own, strict=True) if is_own]
+        read_ms, offset = max(read_ms, *times), page[-1].offset + 1
+    whole = offset >= end or read_ms > until_ms
+    points = points_of(scores)
+    return History(
+        Stretch(points, _events(log, topic, partition, points["offset"].tolist()), scores),
+        until_ms if whole else read_ms,
+    )
+
+
+def first_offset(log: EventLog, topic: str, partition: int, since_ms: int) -> int:
+    """Return where in the scores the events of this time begin, give or take what one key is ahead of another.
+
+    The log finds records by when it took them; a replay's events have other times. But those rise with the offsets.
+    """
+    info = log.topic(scores_topic(topic))
+    low, high = info.start_offsets[partition], info.end_offsets[partition]
+    while high - low > PAGE:
+        middle = (low + high) // 2
+        found = log.read(info.name, partition, middle, 1)
+        if found and _time_of(found[0].value).time_ms < since_ms - SLACK_MS:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _events(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -> list[Record | None]:
+    """Return the input's records at these offsets, None for those that are gone."""
+    if not offsets:
+        return []
+    wanted, found = set(offsets), dict[int, Record]()
+    offset, scanned = max(offsets[0], log.topic(topic).start_offsets[partition]), 0
+    while offset <= offsets[-1] and scanned < MOST_SCANNED:
+        page = log.read(topic, partition, offset, PAGE)
+        if not page:
+            break
+        found |= {record.offset: record for record in page if record.offset in wanted}
+        offset, scanned = page[-1].offset + 1, scanned + len(page)
+    return [found.get(offset) for offset in offsets]
