@@ -90,6 +90,8 @@ def read_tables(path: Path, *, rows: int | None = None, on_share: OnShare = _unh
 
 def _read_shares(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
     """Yield a file's tables, each with the share of the file that has been read with it."""
+    if path.suffix in (".jsonl", ".ndjson"):
+        raise SchemaError(f"{path}: JSON lines are no table: give CSV, Parquet or WFDB (.hea)")
     if path.suffix == ".parquet":
         yield from _read_parquet(path, rows)
         return

@@ -47,6 +47,7 @@ from streamlstm.core.record import decode_alert
 from streamlstm.core.trace import trace_headers
 
 READ_BYTES = 4096  # of an answer
+SUCCESS_BODY_S = 1.0  # how long the body of a 2xx may take
 SHOWN_CHARACTERS = 200  # of an answer, in a log line or dead letter
 ANSWER_LATER = {408, 425, 429}
 WRONG_SETTINGS = {401, 403, 404, 405, 407, 410}
@@ -92,8 +93,10 @@ class Webhook:
         extensions = {"trace": self._check_peer} if self.public_only else {}
         request = client.build_request("POST", self._address(), content=content, headers=headers, extensions=extensions)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self.timeout_s) as limit:
                 response = await client.send(request, stream=True)
+                if response.is_success:  # the rest is of no interest; read, it lets the connection be used again
+                    limit.reschedule(min(limit.when() or 0.0, asyncio.get_running_loop().time() + SUCCESS_BODY_S))
                 chunks = cast(AsyncGenerator[bytes, None], response.aiter_raw())
                 async with aclosing(response), aclosing(chunks):
                     async for chunk in chunks:

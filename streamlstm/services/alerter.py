@@ -22,7 +22,7 @@ import structlog
 
 from streamlstm.adapters.webhook import Courier
 from streamlstm.core.commit import Commit, Output
-from streamlstm.core.delivery import DeadLetter, Delivery, Outcome, Policy, Schedule, Verdict
+from streamlstm.core.delivery import LONGEST_RETRY_AFTER_S, DeadLetter, Delivery, Outcome, Policy, Schedule, Verdict
 from streamlstm.core.feedback import LONGEST_MUTE_MS, Mutes
 from streamlstm.core.feedback import decode as decode_feedback
 from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
@@ -274,7 +274,7 @@ class _Alerter:
         return bool(lag) and not any(lag.values())
 
     def _take_one(self, record: Record) -> bool:
-        muted = self.mutes.muted(record, self._wall_ms())
+        muted = self.mutes.muted(record, self._wall_ms()) and not _resolves(record)
         unwanted = self._unwanted(record)
         taken = self.schedule.take(record, skip=muted or unwanted)
         self.totals.skipped += unwanted and taken
@@ -345,6 +345,14 @@ class _Alerter:
             logger.warning("not committed; alerts delivered last will be sent again", error=str(error))
 
 
+def _resolves(record: Record) -> bool:
+    """Say whether an alert record ends its episode: at the receiver, too, whatever is muted."""
+    try:
+        return decode_alert(record.value).action == "resolved"
+    except msgspec.MsgspecError:
+        return False
+
+
 def _letter(dead: DeadLetter, group: str) -> Output:
     """Return the record as it was, with the reason in headers, and the place it first came from."""
     record = dead.record
@@ -365,6 +373,8 @@ def _tell(delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:
     """Log one line per outcome."""
     record = delivery.record
     place = {"partition": record.partition, "offset": record.offset, "answer": outcome.detail}
+    if outcome.retry_after_s is not None:
+        place["waits_s"] = round(min(outcome.retry_after_s, LONGEST_RETRY_AFTER_S))
     try:
         alert = decode_alert(record.value)
         place = {"id": alert.id, "action": alert.action, "key": alert.key, **place}

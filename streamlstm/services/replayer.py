@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from streamlstm.adapters.files import STDIN, read_events, read_schema
-from streamlstm.core.log import NewRecord
+from streamlstm.core.log import EventLog, NewRecord
 from streamlstm.core.schema import StreamSchema
-from streamlstm.errors import SettingsError
+from streamlstm.errors import SettingsError, TopicMissing
 from streamlstm.services.feed_effects import Tally, delivered
 from streamlstm.services.feed_source import Timed, encoded, played, timed
 from streamlstm.services.log_url import open_log
@@ -64,6 +64,16 @@ class Replayed:
     warned: bool = False
 
 
+def _partitions(log: EventLog, settings: ReplaySettings) -> int:
+    """Return how many partitions the topic is to have: as asked for, or as it has, or one."""
+    if settings.partitions is not None:
+        return settings.partitions
+    try:
+        return log.topic(settings.topic).partitions
+    except TopicMissing:
+        return 1
+
+
 def replay(path: Path, settings: ReplaySettings, clock: Clock | None = None) -> Replayed:
     """Replay a file until the end of its last round or a signal; what is written is whole batches.
 
@@ -75,7 +85,7 @@ def replay(path: Path, settings: ReplaySettings, clock: Clock | None = None) -> 
     schema = read_schema(settings.stream)
     log = open_log(settings, must_exist=False)
     try:
-        log.create_topic(settings.topic, settings.partitions, settings.retention_s)
+        log.create_topic(settings.topic, _partitions(log, settings), settings.retention_s)
         done = Replayed(Tally())
         with stop_on_signals() as stop, _shown(path, settings, clock) as show:
             feed = delivered(_feed(path, schema, settings, clock, stop), settings, done.tally)

@@ -156,7 +156,7 @@ class AlertSettings:
     template: Literal["json", "slack", "alertmanager"] = "json"
     "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
     webhook_secret_file: Path | None = None
-    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET."
+    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET. 16 characters or more."
     link: str | None = None
     "Address to show with an alert, of a dashboard for example; {key} and {id} are filled in."
     public_only: bool = False
@@ -203,7 +203,7 @@ class ReceiverSettings:
     template: Literal["json", "slack", "alertmanager"] = "json"
     "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
     webhook_secret_file: Path | None = None
-    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET."
+    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET. 16 characters or more."
     public_only: bool = False
     "Connect to public IP addresses only, whatever the receiver's name resolves to."
     timeout_s: Seconds = 10.0
@@ -252,8 +252,8 @@ class ReplaySettings:
     "TOML file with how to reach Kafka: security, time-outs; secrets as {file = …} or {env = …}."
     topic: str = "events"
     "The topic to write to; made if it does not exist."
-    partitions: Positive = 1
-    "Partitions of a topic made here."
+    partitions: Positive | None = None
+    "Partitions of a topic made here (one unless given); a topic that exists must have as many, if given."
     speed: Factor = 1.0
     "Event time per wall time: 1 is real time, 60 a minute a second, 0 as fast as possible."
     retention_s: Seconds | None = None

@@ -71,7 +71,11 @@ def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
     if refused:
         logger.warning("records not learned from", **refused, first=example)
     if not batches:
-        raise HistoryError("the history is empty")
+        where = (
+            f"topic {settings.topic!r} of {settings.log}" if settings.log else " and ".join(map(str, settings.history))
+        )
+        span = f" since {settings.since}" if settings.log and settings.since else ""
+        raise HistoryError(f"the history is empty: there is no record in {where}{span}")
     return history_of(batches)
 
 

@@ -53,6 +53,17 @@ def test_offset_that_retention_removes_under_a_slow_scorer_stops_it(stream: Stre
     assert kafka_end
 
 
+def test_topic_deleted_under_a_scorer_ends_it(stream: Stream, fleet: Fleet) -> None:
+    """It is not waited for as a broker would be: the broker is there, and says that the topic is not."""
+    stream.append(kafka_runs.feed(10))
+    process = fleet.start()
+    fleet.wait_for(len(kafka_runs.feed(10)))
+    with closing(stream.broker.admin()) as admin:
+        admin.delete_topics([stream.topic])
+    assert process.wait() == 1
+    assert f"topic '{stream.topic}' does not exist" in process.output
+
+
 def test_topic_made_anew_is_refused(stream: Stream) -> None:
     """The group's positions belong to records that no longer exist."""
     stream.append(kafka_runs.feed(10))

@@ -46,6 +46,22 @@ def test_next_record_of_an_open_episode_is_posted_after_the_mute(tmp_path: Path)
         assert [record.offset for record in receiver.delivered] == [1]
 
 
+def test_end_of_an_episode_is_posted_though_the_key_is_muted(tmp_path: Path) -> None:
+    """The receiver had its beginning: what it shows must not stay open for ever."""
+    with closing(SqliteLog(tmp_path / "log.db", clock=lambda: START_MS)) as log:
+        append_alerts(log, [make_alert("pump-7", "opened", 1)])
+        receiver = SimulatedReceiver()
+        assert deliver(log, receiver).delivered == 1
+        say(log, make_feedback(at_ms=START_MS - 1, until_ms=START_MS + 60_000))
+        append_alerts(
+            log,
+            [make_alert("pump-7", "updated", 2, id="events:0:1"), make_alert("pump-7", "resolved", 3, id="events:0:1")],
+        )
+        totals = deliver(log, receiver)
+        assert (totals.delivered, totals.muted) == (1, 1)
+        assert [record.offset for record in receiver.delivered] == [0, 2]
+
+
 def test_mute_said_while_the_alerter_runs_holds_within_seconds(tmp_path: Path) -> None:
     """The feedback topic is made, and read, after the alerter has started."""
     with closing(SqliteLog(tmp_path / "log.db", clock=lambda: START_MS)) as log:

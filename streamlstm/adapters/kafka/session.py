@@ -276,7 +276,11 @@ class KafkaSession:
     def _check_reachable(self, heard: bool) -> None:
         now_s = time.monotonic()
         if not heard and now_s - self._heard_s >= REACHABLE_EVERY_S:
-            self._member.reachable()
+            try:
+                self._member.reachable()
+            except LogUnavailable:
+                self._cluster.info(self._names.topic)  # a topic that was deleted is not waited for
+                raise
             heard = True
         if heard:
             self._heard_s = now_s
