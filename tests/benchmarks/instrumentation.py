@@ -1,6 +1,6 @@
 """What being watched costs a scorer: ``python -m tests.benchmarks.instrumentation``.
 
-The same polls with and without an observer, in turn, in one process, through the service's own loop and a log that costs
+The same polls with and without an observer, in turn, in one process, through score_poll and a log that costs
 nothing. The median of the pairwise ratios of the times is printed: 1.01 is one per cent slower.
 """
 
