@@ -69,6 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def settings_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Run a command as far as its settings, and return them."""
     seen: list[object] = []
+    monkeypatch.delenv("STREAMLSTM_LOG_FORMAT")
     monkeypatch.setattr(scorer, "score_topic", seen.append)
     monkeypatch.setattr(trainer, "run", seen.append)
 

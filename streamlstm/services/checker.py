@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.log import KafkaLog, changelog_topic, group_id
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.sqlite_log import SqliteLog
@@ -125,10 +126,13 @@ def _kafka_checks(log: KafkaLog, settings: ScoreSettings) -> Iterator[Check]:
             wrong = "; ".join(p + (again if p.startswith("missing") else "") for p in finding.problems)
             name = finding.wanted.name
             yield Check("topic", f"{name} ({finding.wanted.purpose})", f"{name}: {wrong}" if wrong else "")
+    except Denied as error:
+        yield Check("topic", f"settings not looked at: {error}")
     except LogError as error:
         yield Check("topic", "", str(error))
     for what, operations in _needed(settings).items():
         yield _guarded("permission", lambda w=what, o=operations: _allowed(log, w, o))  # type: ignore[misc]
+    yield _guarded("permission", lambda: _transactional(log, settings))
 
 
 def _needed(settings: ScoreSettings) -> dict[str, tuple[str, ...]]:
@@ -147,10 +151,17 @@ def _needed(settings: ScoreSettings) -> dict[str, tuple[str, ...]]:
 def _allowed(log: KafkaLog, name: str, operations: tuple[str, ...]) -> str:
     kind = "group" if "@" in name else "topic"
     allowed = log.cluster.group_operations(name) if kind == "group" else log.cluster.topic_operations(name)
+    if allowed is None:
+        return f"group {name!r} is not there yet; whether it may be read (ACL Read), its first member will see"
     missing = [operation.capitalize() for operation in operations if operation not in allowed]
     if missing:
         raise LogError(f"give this user the permission (ACL) {' and '.join(missing)} on {kind} {name!r}")
     return f"{' and '.join(operation.capitalize() for operation in operations)} on {kind} {name!r}"
+
+
+def _transactional(log: KafkaLog, settings: ScoreSettings) -> str:
+    log.try_transactions(settings.topic, settings.group)
+    return f"Write on transactional id '{group_id(settings.topic, settings.group)}@…'"
 
 
 def _states(log: EventLog, settings: ScoreSettings, bundle: Bundle) -> str:

@@ -437,6 +437,19 @@ def poll_all(session: ScorerSession, count: int) -> list[Record]:
     return records
 
 
+def test_session_with_all_its_claims_stands_ready(engine: Engine) -> None:
+    """Joined, and nothing to be read back; on the way there, what it has is either claimed or being restored."""
+    log = log_with_topics(engine)
+    session = log.open_session(TOPIC, "g")
+    until_s = time.monotonic() + 60
+    while len(session.claims()) != log.topic(TOPIC).partitions:
+        assert time.monotonic() < until_s
+        session.poll(0, 0.5)
+        assert not set(session.claims()) & set(session.standing().restoring)
+    assert session.standing() == (True, {})
+    session.close()
+
+
 def test_poll_returns_each_record_once_and_in_order(engine: Engine) -> None:
     """Polls of any size together return each partition's records in order, then nothing."""
     log = log_with_topics(engine)

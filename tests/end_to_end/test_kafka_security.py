@@ -539,3 +539,27 @@ def test_permission_that_an_alerter_lacks_is_named(
     station.allow([(kind, name, change.get(name, held)) for kind, name, held in ALERTER if change.get(name, held)])
     ended = station.alert("--webhook", "http://127.0.0.1:1/", "--until-end")
     assert f"user 'alice' lacks the permission (ACL) {station.named(lacks)}" in ended.told
+
+
+# Before a deployment
+
+
+@pytest.mark.parametrize("lost", [None, *range(1, len(SCORER))])
+def test_check_names_each_missing_permission_and_is_content_with_the_least(station: Station, lost: int | None) -> None:
+    """What the README's table gives a scorer is enough; with one of it gone, that one is named."""
+    station.log_in("alice")
+    station.make_topics()
+    station.allow(SCORER)
+    place = ["--topic", station.topic, "--group", station.group, "--model", station.model]
+    assert station.score().status == 0
+    if lost is None:
+        ended = station.command("check", *place)
+        assert (ended.status, "wrong" in ended.out) == (0, False), ended
+        return
+    _, name, _ = SCORER[lost]
+    station.allow([acl for acl in SCORER if acl != SCORER[lost]])
+    ended = station.command("check", *place)
+    assert ended.status == 1
+    (line, *_) = [line for line in ended.out.splitlines() if line.startswith("wrong permission")]
+    assert "(ACL) " in line
+    assert station.named(name).rstrip("*") in line

@@ -156,8 +156,8 @@ def test_scorer_page_pleases_promtool(scored: tuple[Path, Samples, str]) -> None
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_scorer_values_are_the_same_bits_under_observation(scored: tuple[Path, Samples, str]) -> None:
-    """Looking changes nothing."""
+def test_scorer_under_observation_scores_the_same_events(scored: tuple[Path, Samples, str]) -> None:
+    """Looking loses none, adds none, and changes no status; the rate, and with it thresholds, differ here."""
     log = SqliteLog(scored[0])
     observed = [record.value for record in log.read("events.scores", 0, 0, 1_000_000)]
     log.close()

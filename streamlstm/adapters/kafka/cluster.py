@@ -128,10 +128,14 @@ class Cluster:
         """Return what this user may do with a topic, as Kafka names it, READ or WRITE for example."""
         return set(self._described(topic)["authorized_operations"])
 
-    def group_operations(self, group: str) -> set[str]:
-        """Return what this user may do with a consumer group, which need not exist."""
+    def group_operations(self, group: str) -> set[str] | None:
+        """Return what this user may do with a consumer group; None if there is no such group yet.
+
+        Raises :class:`Denied` if this user may not know.
+        """
         with translated(self._config, f"describe group {group!r}", Access(group=group)):
-            return set(self.client.describe_groups([group])[group]["authorized_operations"])
+            operations = self.client.describe_groups([group])[group].get("authorized_operations")
+        return None if operations is None else set(operations)
 
     def brokers(self) -> int:
         """Return the number of brokers that are up."""

@@ -139,6 +139,10 @@ class KafkaLog:
             opened.pop_all()
         return session
 
+    def try_transactions(self, topic: str, group: str) -> None:
+        """Open a transactional producer under a name that no scorer has, and close it; raises if it may not be."""
+        self._clients.transactions(self._config, f"{group_id(topic, group)}@check", topic).close()
+
     def close(self) -> None:
         """Disconnect."""
         for reader in self._readers.values():
