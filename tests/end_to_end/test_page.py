@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,11 +233,11 @@ def test_empty_log_unknown_key_and_loading_look_meant(tmp_path: Path, bundle_dir
 
 def test_loading_and_a_log_out_of_reach_look_meant(stage: Stage, shown: Dashboard, visitor: Visitor) -> None:
     """What the server says while it waits is shown beside what was known; so is a bundle of another kind."""
-    page, held = visitor.page, threading.Event()
-    page.route("**/api/stream*", lambda route: held.set())  # never answered
-    page.goto(shown.address)
+    page = visitor.page
+    page.route("**/api/stream*", lambda route: None)  # never answered
+    with page.expect_request("**/api/stream*"):
+        page.goto(shown.address)
     expect(page.locator(".loading")).to_contain_text("Reading the log")
-    assert held.is_set()
     visitor.keep("loading")
 
     with httpx.stream("GET", shown.address + "api/stream") as answer:
