@@ -6,7 +6,6 @@ import io
 import os
 import re
 import sys
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +19,14 @@ from rich.panel import Panel
 from streamlstm import __version__
 from streamlstm.adapters.kafka.library_log import show_library_log
 from streamlstm.errors import SettingsError, StreamlstmError
-from streamlstm.services.in_force import did_you_mean, part_of, refuse_unknown_keys, show_settings
+from streamlstm.services.in_force import (
+    did_you_mean,
+    part_of,
+    refuse_unknown_keys,
+    refuse_unknown_variables,
+    settings_file,
+    show_settings,
+)
 from streamlstm.services.logs import as_json, log_to_stderr
 from streamlstm.services.settings import (
     AlertSettings,
@@ -36,7 +42,6 @@ from streamlstm.services.settings import (
 )
 
 PREFIX = "STREAMLSTM_"
-CONFIG = "streamlstm.toml"
 SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the same seed
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
@@ -343,7 +348,8 @@ def _launch(
     config
         Settings file (TOML); `streamlstm.toml` in this directory unless given.
     """
-    path, environment = _checked(config), Env(PREFIX, command=False)
+    tables = [name for name in app if not name.startswith("-") and name not in WITHOUT_TABLE]
+    path, environment = settings_file(config, tables), Env(PREFIX, command=False)
     app.config = (environment, Toml(path, must_exist=False))
     flat = Toml(path, must_exist=False, root_keys=["score"], use_commands_as_keys=False)
     app["check"].config = (environment, flat, part_of(path, "alert", [f.name for f in fields(ReceiverSettings)]))
@@ -372,7 +378,7 @@ def main() -> None:
     log_to_stderr("console")  # until a command says otherwise
     show_library_log()
     try:
-        _refuse_unknown_variables()
+        refuse_unknown_variables(PREFIX, option_names, OTHER_VARIABLES)
         app.meta(sys.argv[1:])
     except BrokenPipeError:  # who reads our output (head, say) has seen enough; at exit Python would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -409,29 +415,6 @@ def _missing(error: CycloptsError) -> str | None:
     return text + (f"\nexample: {example[1]}" if example else "")
 
 
-def _checked(config: Path | None) -> Path:
-    """Return the settings file; refuse one that is missing, no TOML, or has keys outside commands' tables.
-
-    Unknown keys within a command's table are refused when that command reads it.
-    """
-    path = config or Path(CONFIG)
-    if not path.is_file():
-        if config:
-            raise SettingsError(f"--config {path}: there is no such file")
-        return path
-    try:
-        names = set(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from error
-    tables = [name for name in app if not name.startswith("-") and name not in WITHOUT_TABLE]
-    for name in sorted(names.difference(tables)):
-        near = did_you_mean(name, tables)
-        raise SettingsError(
-            f"{path}: unknown key or table {name!r}{near}; there is a table for each of {', '.join(tables)}"
-        )
-    return path
-
-
 def commands(group: App = app, before: str = "") -> dict[str, App]:
     """Return every command by the words that call it, those of groups too."""
     found: dict[str, App] = {}
@@ -446,16 +429,6 @@ def option_names() -> set[str]:
     """Return the names of all options of all commands, as in a TOML file."""
     arguments = [argument for command in commands().values() for argument in command.assemble_argument_collection()]
     return {argument.name.removeprefix("--").replace("-", "_") for argument in arguments if argument.name != "*"}
-
-
-def _refuse_unknown_variables() -> None:
-    given = [name for name in os.environ if name.startswith(PREFIX)]
-    if not given:
-        return
-    known = {PREFIX + name.upper() for name in option_names()} | OTHER_VARIABLES
-    for name in given:
-        if name not in known:
-            raise SettingsError(f"unknown environment variable {name}{did_you_mean(name, known)}")
 
 
 def _speak_utf8() -> None:

@@ -19,6 +19,7 @@ from streamlstm.errors import SettingsError
 
 SECRETS = {"webhook"}  # options whose values are never shown
 HIDDEN = "(hidden)"
+CONFIG = "streamlstm.toml"  # read if it is there
 ALSO_READ = {"check": {"score", "alert"}}  # by a command: tables of others
 Source = Callable[[App, tuple[str, ...], Any], object]
 USER_INFO = re.compile(r"//[^/@]*@")
@@ -90,6 +91,37 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def settings_file(given: Path | None, tables: Collection[str]) -> Path:
+    """Return the settings file; refuse one that is missing, no TOML, or has keys outside commands' tables.
+
+    Unknown keys within a command's table are refused when that command reads it.
+    """
+    path = given or Path(CONFIG)
+    if not path.is_file():
+        if given:
+            raise SettingsError(f"--config {path}: there is no such file")
+        return path
+    try:
+        names = set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    for name in sorted(names.difference(tables)):
+        near = did_you_mean(name, tables)
+        raise SettingsError(
+            f"{path}: unknown key or table {name!r}{near}; there is a table for each of {', '.join(tables)}"
+        )
+    return path
+
+
+def refuse_unknown_variables(prefix: str, options: Callable[[], Iterable[str]], others: Collection[str]) -> None:
+    """Refuse a variable that is neither one of the ``others`` nor an option's; ``options`` is asked at need."""
+    given = [name for name in os.environ if name.startswith(prefix)]
+    known = {prefix + name.upper() for name in options()}.union(others) if given else set()
+    for name in given:
+        if name not in known:
+            raise SettingsError(f"unknown environment variable {name}{did_you_mean(name, known)}")
 
 
 def refuse_unknown_keys(path: Path, commands: Mapping[str, App], tokens: Sequence[str]) -> None:

@@ -156,7 +156,7 @@ class AlertSettings:
     template: Literal["json", "slack", "alertmanager"] = "json"
     "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
     webhook_secret_file: Path | None = None
-    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET. 16 characters or more."
+    "File with the secret to sign with, 16 characters at least; more lines to replace it. Or STREAMLSTM_WEBHOOK_SECRET."
     link: str | None = None
     "Address to show with an alert, of a dashboard for example; {key} and {id} are filled in."
     public_only: bool = False
@@ -203,7 +203,7 @@ class ReceiverSettings:
     template: Literal["json", "slack", "alertmanager"] = "json"
     "What the receiver takes: everything as signed JSON, Slack's {text}, or Alertmanager's API v2."
     webhook_secret_file: Path | None = None
-    "File with the secret to sign with; one more per line to replace it. Or set STREAMLSTM_WEBHOOK_SECRET. 16 characters or more."
+    "File with the secret to sign with, 16 characters at least; more lines to replace it. Or STREAMLSTM_WEBHOOK_SECRET."
     public_only: bool = False
     "Connect to public IP addresses only, whatever the receiver's name resolves to."
     timeout_s: Seconds = 10.0
