@@ -311,7 +311,9 @@ def simulate(
         start_ms=SIMULATED_START_MS,
         faults_per_hour=faults_per_hour,
     )
-    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults))
+    history, schema_file = out / f"{feed}.history.jsonl", out / f"{feed}.toml"
+    then = f"streamlstm train --stream {schema_file} --history {history}"
+    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults), next=then)
 
 
 @app.command

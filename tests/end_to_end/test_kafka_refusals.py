@@ -61,7 +61,7 @@ def test_topic_deleted_under_a_scorer_ends_it(stream: Stream, fleet: Fleet) -> N
     with closing(stream.broker.admin()) as admin:
         admin.delete_topics([stream.topic])
     assert process.wait() == 1
-    assert f"topic '{stream.topic}' does not exist" in process.output
+    assert f"has no topic '{stream.topic}'" in process.output
 
 
 def test_topic_made_anew_is_refused(stream: Stream) -> None:
