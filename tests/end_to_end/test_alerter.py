@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -131,21 +132,25 @@ def test_alert_receiver_down_for_seconds_delivers_all_in_order_afterwards(tmp_pa
 
     receiver = Receiver(answer)
     receiver.answered = answered
-    back = threading.Timer(OUTAGE_S, receiver.start)
-    alerter = Alerter(tmp_path, receiver, "--until-end", "--connections", "3")
-    back.start()
-    try:
-        status, logged = alerter.run()
-    finally:
-        back.join()
-        receiver.__exit__(None, None, None)
+    with Alerter(tmp_path, receiver, "--until-end", "--connections", "3").start() as process:
+        assert process.stderr is not None
+        logged = ""
+        for line in process.stderr:
+            logged += line
+            if "receiver is down" in line:
+                break
+        time.sleep(OUTAGE_S)
+        receiver.start()
+        try:
+            logged += process.communicate(timeout=60 + 3 * OUTAGE_S)[1]
+        finally:
+            receiver.__exit__(None, None, None)
 
-    assert status == 0, logged
+    assert process.returncode == 0, logged
     assert received(receiver.requests) == by_key(made)
     assert len(receiver.requests) == 300
     assert most <= 3
-    assert "receiver is down" in logged
-    assert "receiver is up again" in logged
+    assert logged.index("receiver is down") < logged.index("receiver is up again")
     for request in receiver.requests:
         sent_s = request.headers["Streamlstm-Signature"].partition(",")[0].removeprefix("t=")
         assert request.headers["Streamlstm-Signature"] == signature(request.body, [SECRET.encode()], float(sent_s))
