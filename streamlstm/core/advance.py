@@ -16,14 +16,13 @@ from streamlstm.core.alert import (
     OPEN,
     RESOLVED,
     EpisodeParameters,
-    advance_episode,
 )
 from streamlstm.core.channels import observe_channels
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 from streamlstm.core.feature import FeatureParameters, write_inputs
 from streamlstm.core.forecast import slot, write_errors, write_forecasts
-from streamlstm.core.guard import is_adapting, learn_guarded
+from streamlstm.core.guard import is_adapting, judge_score
 from streamlstm.core.model import Model
 from streamlstm.core.score import SETTLING_EVENTS, ScoreParameters, combine, whiten, write_shares
 from streamlstm.core.state import (
@@ -42,7 +41,7 @@ from streamlstm.core.state import (
     Rows,
 )
 from streamlstm.core.step import lstm_step
-from streamlstm.core.threshold import TailParameters, score_at, tail_probability
+from streamlstm.core.threshold import TailParameters
 
 SCORED_EVENT, WARMING_UP, NO_VALUE, LATE, DUPLICATE, OUT_OF_ORDER_OFFSET = 0, 1, 2, 3, 4, 5
 BY_SILENCE, BY_RESET = 1, 2  # why an open episode was cut short by starting its key anew
@@ -225,22 +224,20 @@ def _write_embeddings(inputs: NDArray[np.float32], categories: NDArray[np.int64]
 def _judge(
     i: int,
     integers: NDArray[np.int64],
-    tail: NDArray[np.float32],
+    tails: NDArray[np.float32],
     episode: NDArray[np.float32],
     parameters: Parameters,
     results: Results,
 ) -> None:
     """Turn the raw channels of event ``i`` into score, probability and action; then learn."""
     score = combine(results.surprises[i], results.raw[i], parameters.score)
-    probability = tail_probability(score, tail, parameters.tail)
+    probability, threshold, action = judge_score(integers, tails, episode, score, parameters.episode, parameters.tail)
     results.score[i] = score
     results.probability[i] = probability
-    results.threshold[i] = score_at(parameters.tail.alarm_rate, tail, parameters.tail)
-    action = advance_episode(integers, episode, score, probability, parameters.episode)
+    results.threshold[i] = threshold
     results.action[i] = action
     if integers[PHASE] == OPEN or action == RESOLVED:
         _note_episode(i, integers, episode[PEAK_SCORE], results)
-    learn_guarded(integers, tail, score, probability, action, parameters.episode, parameters.tail)
     results.adapting[i] = is_adapting(integers, parameters.episode)
 
 

@@ -78,10 +78,9 @@ def _continue(
     integers: NDArray[np.int64],
     episode: NDArray[np.float32],
     score: np.float32,
-    probability: np.float32,
+    calm: bool,
     parameters: EpisodeParameters,
 ) -> int:
-    calm = is_calm(probability, parameters)
     integers[EPISODE_EVENTS] += 1
     integers[CALM_EVENTS] = integers[CALM_EVENTS] + 1 if calm else 0
     episode[PEAK_SCORE] = max(episode[PEAK_SCORE], score)
@@ -102,14 +101,16 @@ def advance_episode(
     episode: NDArray[np.float32],
     score: np.float32,
     probability: np.float32,
+    steady: np.float32,
     parameters: EpisodeParameters,
 ) -> int:
     """Advance a row's episode by one scored event, in place, and return the action.
 
-    ``integers`` already holds this event's offset and timestamp.
+    ``integers`` already holds this event's offset and timestamp. ``probability`` opens an
+    episode; ``steady``, from the tail that the episode does not teach (:mod:`streamlstm.core.guard`), calms it down.
     """
     if integers[PHASE] == OPEN:
-        return _continue(integers, episode, score, probability, parameters)
+        return _continue(integers, episode, score, is_calm(steady, parameters), parameters)
     flagged = probability <= parameters.alarm_rate
     if integers[PHASE] == COOLING:
         integers[COOLDOWN_EVENTS] -= 1

@@ -1,5 +1,7 @@
 """What the threshold may learn: drift, but not the fault; and not to stay shut when the world has changed.
 
+Two tails, because two promises are at odds. The **steady** one learns from what is normal:
+
 - A flagged event is never learned from, nor any event of an open episode or of the cool-down after it: the
   tail must not learn the fault.
 - After ``hold_events`` of that (episodes in one another's cool-down count together) it learns again: the fault
@@ -7,6 +9,11 @@
 - The tail from before is kept. If the scores become calm by *that* tail for as long as ends an episode, the
   world went back, and the old tail is in force again at once; else one long fault would raise the threshold
   for as long as the tail remembers.
+
+The **quick** one begins as a copy of it with each episode, learns every event after that, and is dropped at the end of
+the cool-down. Until then events are judged by it: flagged is what is unusual even for the episode. So an alert that is
+open is not told anew event by event, and the share of events flagged stays near the one promised. Whether the episode
+is over, and whether a worse one begins in its cool-down, is the steady tail's to say.
 """
 
 from __future__ import annotations
@@ -14,10 +21,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.alert import CLOSED, OPENED, EpisodeParameters, is_calm
+from streamlstm.core.alert import CLOSED, COOLING, OPENED, EpisodeParameters, advance_episode, is_calm
 from streamlstm.core.compiled import compiled
-from streamlstm.core.state import HELD_EVENTS, KEPT, PHASE, TAIL_FLOATS
-from streamlstm.core.threshold import TailParameters, learn_tail, tail_probability
+from streamlstm.core.state import HELD_EVENTS, KEPT, KEPT_TAIL, PEAK_SCORE, PHASE, QUICK_TAIL, STEADY_TAIL, TAIL_FLOATS
+from streamlstm.core.threshold import TailParameters, learn_tail, score_at, tail_probability
 
 # Values of state.KEPT: no tail is kept; one is, and the same is in force; another has been learned since, and
 # KEPT - LEARNED events in a row were calm by the kept one.
@@ -25,21 +32,52 @@ NO_TAIL, SAME, LEARNED = 0, 1, 2
 
 
 @compiled
-def learn_guarded(
+def judge_score(
     integers: NDArray[np.int64],
-    tail: NDArray[np.float32],
+    tails: NDArray[np.float32],
+    peaks: NDArray[np.float32],
     score: np.float32,
-    probability: np.float32,
+    episode: EpisodeParameters,
+    parameters: TailParameters,
+) -> tuple[np.float32, np.float32, int]:
+    """Advance a key's episode and tails by one score, in place; return tail probability, threshold and action.
+
+    ``tails`` and ``peaks`` are the row's sections of these names. Probability and threshold are those before the event.
+    """
+    steady_tail = tails[STEADY_TAIL : STEADY_TAIL + TAIL_FLOATS]
+    quick_tail = tails[QUICK_TAIL : QUICK_TAIL + TAIL_FLOATS]
+    phase = integers[PHASE]
+    if phase == CLOSED:
+        quick_tail[:] = steady_tail
+    steady = tail_probability(score, steady_tail, parameters)
+    in_force = quick_tail
+    if phase == COOLING and score > peaks[PEAK_SCORE]:  # what is worse than the episode was is new
+        in_force = steady_tail
+    probability = tail_probability(score, in_force, parameters)
+    threshold = score_at(parameters.alarm_rate, in_force, parameters)
+    if phase != CLOSED:
+        learn_tail(score, quick_tail, parameters.quick_rate, parameters)
+    action = advance_episode(integers, peaks, score, probability, steady, episode)
+    _learn_steady(integers, tails, score, steady, action, episode, parameters)
+    return probability, threshold, action
+
+
+@compiled
+def _learn_steady(
+    integers: NDArray[np.int64],
+    tails: NDArray[np.float32],
+    score: np.float32,
+    steady: np.float32,
     action: int,
     episode: EpisodeParameters,
     parameters: TailParameters,
 ) -> None:
-    """Move a key's tail after one scored event, in place, if it may.
+    """Move the steady tail after one scored event, in place, if it may.
 
-    ``tail`` holds the tail in force, then the one kept from before an episode; ``action`` is what the
-    event did to the episode.
+    ``steady`` is the score's probability by it; ``action`` is what the event did to the episode.
     """
-    current, kept = tail[:TAIL_FLOATS], tail[TAIL_FLOATS:]
+    current = tails[STEADY_TAIL : STEADY_TAIL + TAIL_FLOATS]
+    kept = tails[KEPT_TAIL : KEPT_TAIL + TAIL_FLOATS]
     if action == OPENED and integers[KEPT] == NO_TAIL:
         kept[:] = current
         integers[KEPT] = SAME
@@ -47,7 +85,7 @@ def learn_guarded(
         integers[HELD_EVENTS] = 0
         if integers[KEPT] == SAME:
             integers[KEPT] = NO_TAIL
-        if probability > parameters.alarm_rate:
+        if steady > parameters.alarm_rate:
             learn_tail(score, current, parameters.learning_rate, parameters)
     else:
         integers[HELD_EVENTS] += 1

@@ -33,7 +33,13 @@ INTEGERS = 14
 LARGEST = 1 << 62  # a count below it can still be raised
 
 # Columns of the float sections.
-TAIL_START, TAIL_SCALE, TAIL_FLOATS = 0, 1, 2  # a tail; the section holds the one in force, then the one kept
+TAIL_START, TAIL_SCALE, TAIL_FLOATS = 0, 1, 2  # of one tail
+STEADY_TAIL, KEPT_TAIL, QUICK_TAIL, TAILS = (
+    0,
+    2,
+    4,
+    6,
+)  # where each tail starts, see core.guard; all floats
 PEAK_SCORE, REPORTED_SCORE, EPISODE_FLOATS = 0, 1, 2
 CHANNELS = 4  # one float of running state for each channel
 
@@ -60,7 +66,7 @@ def layout_of(architecture: Architecture) -> Layout:
     """
     recurrent = architecture.layers * architecture.hidden
     waiting = architecture.horizon * (architecture.horizon + 1) * architecture.values
-    starts = np.cumsum([0, recurrent, recurrent, waiting, CHANNELS, 2 * TAIL_FLOATS, EPISODE_FLOATS])
+    starts = np.cumsum([0, recurrent, recurrent, waiting, CHANNELS, TAILS, EPISODE_FLOATS])
     return Layout(*(int(start) for start in starts))
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.alert import OPEN, RESOLVED, EpisodeParameters, advance_episode
+from streamlstm.core.alert import OPEN, RESOLVED, EpisodeParameters
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.compiled import compiled
-from streamlstm.core.guard import learn_guarded
-from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, LAST_OFFSET, OPENED_OFFSET, PHASE, TAIL_FLOATS
-from streamlstm.core.threshold import TailParameters, tail_parameters, tail_probability
+from streamlstm.core.guard import judge_score
+from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, LAST_OFFSET, OPENED_OFFSET, PHASE, TAILS
+from streamlstm.core.threshold import TailParameters, tail_parameters
 from streamlstm.evaluation.detection import Detection
 from streamlstm.evaluation.stream import CALIBRATE, Stream
 from streamlstm.evaluation.surprise import surprise_curve
@@ -53,15 +53,13 @@ def _alarms(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Walk over one key's scores; return which are flagged, and the opening position of the open alert or −1."""
     integers, floats = np.zeros(INTEGERS, np.int64), np.zeros(EPISODE_FLOATS, np.float32)
-    tail = np.zeros(2 * TAIL_FLOATS, np.float32)
-    tail[0], tail[1] = parameters.start, parameters.scale
+    tails = np.zeros(TAILS, np.float32)
+    tails[0], tails[1] = parameters.start, parameters.scale
     flagged, alert = np.zeros(len(scores), np.bool_), np.full(len(scores), -1, np.int64)
     for i in range(len(scores)):
         integers[LAST_OFFSET] = at[i]
-        probability = tail_probability(scores[i], tail, parameters)
-        action = advance_episode(integers, floats, scores[i], probability, episode)
+        probability, _, action = judge_score(integers, tails, floats, scores[i], episode, parameters)
         flagged[i] = probability <= parameters.alarm_rate
         if integers[PHASE] == OPEN or action == RESOLVED:
             alert[i] = integers[OPENED_OFFSET]
-        learn_guarded(integers, tail, scores[i], probability, action, episode, parameters)
     return flagged, alert

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from streamlstm.core.alert import EpisodeParameters, advance_episode
+from streamlstm.core.alert import EpisodeParameters
 from streamlstm.core.bundle import Alerting
 from streamlstm.core.compiled import compiled
-from streamlstm.core.guard import learn_guarded
-from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, TAIL_FLOATS
-from streamlstm.core.threshold import TailParameters, tail_parameters, tail_probability
+from streamlstm.core.guard import judge_score
+from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, TAILS
+from streamlstm.core.threshold import TailParameters, tail_parameters
 from streamlstm.training.calibrate import fit_tail
 
 EVENTS, CALIBRATION = 1_000_000, 100_000
@@ -28,13 +28,11 @@ MEMORY = 0.9  # correlation of a score with the one before, before it is made lo
 @compiled
 def _flagged(scores: NDArray[np.float32], episode: EpisodeParameters, parameters: TailParameters) -> int:
     integers, floats = np.zeros(INTEGERS, np.int64), np.zeros(EPISODE_FLOATS, np.float32)
-    tails = np.zeros(2 * TAIL_FLOATS, np.float32)
+    tails = np.zeros(TAILS, np.float32)
     tails[0], tails[1] = parameters.start, parameters.scale
     count = 0
     for score in scores:
-        probability = tail_probability(score, tails, parameters)
-        action = advance_episode(integers, floats, score, probability, episode)
-        learn_guarded(integers, tails, score, probability, action, episode, parameters)
+        probability, _, _ = judge_score(integers, tails, floats, score, episode, parameters)
         count += probability <= parameters.alarm_rate
     return count
 

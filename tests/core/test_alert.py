@@ -48,7 +48,7 @@ class Episode:
             self.integers[LAST_OFFSET] += 1
             self.integers[LAST_TIMESTAMP_MS] = 1000 * self.integers[LAST_OFFSET]
             p, s = np.float32(probability), np.float32(score)
-            actions.append(advance_episode(self.integers, self.floats, s, p, self.parameters))
+            actions.append(advance_episode(self.integers, self.floats, s, p, p, self.parameters))
         return actions
 
     @property

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamlstm.core.alert import NOTHING, OPENED, RESOLVED, UPDATED, EpisodeParameters, advance_episode
-from streamlstm.core.guard import is_adapting, learn_guarded
+from streamlstm.core.alert import NOTHING, OPENED, RESOLVED, UPDATED, EpisodeParameters
+from streamlstm.core.guard import is_adapting, judge_score
 from streamlstm.core.state import INTEGERS, TAIL_FLOATS
-from streamlstm.core.threshold import tail_parameters, tail_probability
+from streamlstm.core.threshold import tail_parameters
 
 USUAL, FAULT = 0.5, 3.0  # scores: calm, and flagged, by a tail of start 1 and scale .2
 HOLD, RESOLVE, COOLDOWN = 40, 5, 10
@@ -16,27 +16,28 @@ HOLD, RESOLVE, COOLDOWN = 40, 5, 10
 class Key:
     """The threshold and the episode of one key, judged event by event as the walk does."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: int = HOLD) -> None:
         self.integers = np.zeros(INTEGERS, np.int64)
         self.floats = np.zeros(2, np.float32)
-        self.tails = np.array([1.0, 0.2, 0.0, 0.0], np.float32)
-        self.episode = EpisodeParameters(np.float32(1e-3), RESOLVE, COOLDOWN, HOLD)
+        self.tails = np.array([1.0, 0.2, 0.0, 0.0, 0.0, 0.0], np.float32)
+        self.flagged = 0
+        self.episode = EpisodeParameters(np.float32(1e-3), RESOLVE, COOLDOWN, hold)
         self.parameters = tail_parameters(1.0, 0.2, 0.0, 1e-3)
 
     def feed(self, *scores: float) -> list[int]:
         """Judge scores and return the actions."""
         actions = []
         for number in scores:
-            score = np.float32(number)
-            probability = tail_probability(score, self.tails, self.parameters)
-            action = advance_episode(self.integers, self.floats, score, probability, self.episode)
-            learn_guarded(self.integers, self.tails, score, probability, action, self.episode, self.parameters)
-            actions.append(action)
+            judged = judge_score(
+                self.integers, self.tails, self.floats, np.float32(number), self.episode, self.parameters
+            )
+            self.flagged += judged[0] <= self.parameters.alarm_rate
+            actions.append(judged[2])
         return actions
 
     @property
     def tail(self) -> list[float]:
-        """The tail in force."""
+        """The steady tail."""
         return self.tails[:TAIL_FLOATS].tolist()
 
     @property
@@ -152,3 +153,23 @@ def test_short_episode_in_a_world_that_changed_keeps_the_way_back() -> None:
     assert OPENED in key.feed(FAULT + 6, *[FAULT] * 30)
     key.feed(*[USUAL] * (COOLDOWN + RESOLVE + HOLD))
     assert key.tail[0] < 2
+
+
+def test_open_episode_flags_what_is_unusual_even_for_it_and_stays_open() -> None:
+    """A long plateau is flagged at its beginning only, the steady tail learns nothing of it, and the alert lasts."""
+    key = Key(hold=10_000)
+    key.feed(*[USUAL] * 20)
+    before = key.tail
+    assert key.feed(*[FAULT] * 2_000) == [OPENED] + [NOTHING] * 1_999
+    assert 10 < key.flagged < 100
+    assert key.tail == before
+    flagged = key.flagged
+    key.feed(2 * FAULT)
+    assert key.flagged == flagged + 1
+
+
+def test_quick_tail_is_gone_with_the_cool_down() -> None:
+    """The next fault, as high as the one before, opens a new alert."""
+    key = Key(hold=10_000)
+    key.feed(*[FAULT] * 2_000, *[USUAL] * (RESOLVE + COOLDOWN))
+    assert key.feed(FAULT) == [OPENED]
