@@ -303,7 +303,7 @@ def advance(
         distance = whiten(scratch.whitened, scratch.errors, scratch.present, parameters.score.whitening)
         integers[SCORED] += 1
         newness = _F(2.0) / _F(min(integers[SCORED], parameters.score.span) + 1)
-        seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness)
+        seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness, integers[SCORED])
         observe_channels(results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted)
         if event < parameters.score.warmup_events:
             results.status[i] = WARMING_UP

@@ -26,7 +26,7 @@ from streamlstm.core.bundle_limits import (
     check_scalers,
     check_score,
 )
-from streamlstm.core.channels import NAMES, WEIGHTS, Fitted, novelty
+from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, record
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.schema import StreamSchema
@@ -36,7 +36,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 2
+VERSION = 3
 MAX_LAYERS = 64
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
@@ -60,10 +60,12 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
     ``tail_start``, ``tail_scale`` and ``tail_shape``: the generalised Pareto tail of the score above its 95 % quantile.
+    ``record_share``: the weight of the channel that needs no model.
     """
 
     period: int
     warmup_events: int
+    record_share: float
     tail_start: float
     tail_scale: float
     tail_shape: float
@@ -195,6 +197,8 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
             "novelty.centre": (a.hidden,),
             "novelty.projection": (None, a.hidden),
             "novelty.references": (None, None),
+            "record.low": (len(record.SPANS), a.values),
+            "record.high": (len(record.SPANS), a.values),
             "band": (a.values,),
         }
     )
@@ -241,6 +245,8 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
         "novelty.centre": score.fitted.novelty.centre,
         "novelty.projection": score.fitted.novelty.projection,
         "novelty.references": score.fitted.novelty.references,
+        "record.low": score.fitted.record.low,
+        "record.high": score.fitted.record.high,
         "band": bundle.band,
     }
     data: dict[str, Any] = msgspec.to_builtins(head)
@@ -294,9 +300,10 @@ def assembled(data: object, arrays: Arrays) -> Bundle:
             knots=arrays["score.knots"],
             surprises=arrays["score.surprises"],
             slopes=arrays["score.slopes"],
-            weights=channel_weights(),
+            weights=channel_weights(head.calibration.record_share),
             fitted=Fitted(
-                novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"])
+                novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]),
+                record.Fitted(arrays["record.low"], arrays["record.high"]),
             ),
             span=running_span(head.calibration.period),
             warmup_events=head.calibration.warmup_events,
@@ -314,7 +321,8 @@ def _check_limits(head: _Head, schema: StreamSchema, arrays: Arrays) -> None:
     check_categories(head.vocabularies, head.architecture.vocabularies, schema.categorical)
     check_score(arrays)
     check_range("typical_gap_ms", head.typical_gap_ms, 0, LONGEST_GAP_MS, above=True)
-    check_calibration(found.period, found.warmup_events, found.tail_start, found.tail_scale, found.tail_shape)
+    tail = (found.tail_start, found.tail_scale, found.tail_shape)
+    check_calibration(found.period, found.warmup_events, found.record_share, tail)
     check_alerting(
         alerting.alarm_rate,
         resolve_after_events=alerting.resolve_after_events,
@@ -332,11 +340,6 @@ def embedding_start(architecture: Architecture) -> NDArray[np.int64]:
 def running_span(period: int) -> int:
     """Return the events that the channels' running means reach over: half a period."""
     return max(1, round(period / 2))
-
-
-def channel_weights() -> NDArray[np.float32]:
-    """Return the channels' weights in the score, summing to one."""
-    return np.array(WEIGHTS, dtype=np.float32) / np.float32(sum(WEIGHTS))
 
 
 def _check_head(data: object) -> _Head:

@@ -57,6 +57,8 @@ def check_score(arrays: Mapping[str, NDArray[Any]]) -> None:
         raise BundleError(
             f"the array 'novelty.references' has shape {references.shape}, expected ({len(projection)}, …)"
         )
+    if not (arrays["record.low"] <= arrays["record.high"]).all():
+        raise BundleError("the array 'record.low' holds values above those of 'record.high'")
 
 
 def check_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:
@@ -65,13 +67,14 @@ def check_range(name: str, value: float, low: float, high: float, *, above: bool
         raise BundleError(f"{name} is {value!r}; it must lie between {low:g} and {high:g}")
 
 
-def check_calibration(period: int, warmup_events: int, start: float, scale: float, shape: float) -> None:
-    """Refuse a period, a warm-up or a tail that no calibration gives."""
+def check_calibration(period: int, warmup_events: int, record_share: float, tail: tuple[float, float, float]) -> None:
+    """Refuse a period, a warm-up, a weight or a tail (start, scale, shape) that no calibration gives."""
     check_range("calibration.period", period, 1, MOST_EVENTS)
     check_range("calibration.warmup_events", warmup_events, 0, MOST_EVENTS)
-    check_range("calibration.tail_start", start, 0, 1e6, above=True)
-    check_range("calibration.tail_scale", scale, 0, 1e6, above=True)
-    check_range("calibration.tail_shape", shape, 0, LARGEST_TAIL_SHAPE)
+    check_range("calibration.record_share", record_share, 0, 1)
+    check_range("calibration.tail_start", tail[0], 0, 1e6, above=True)
+    check_range("calibration.tail_scale", tail[1], 0, 1e6, above=True)
+    check_range("calibration.tail_shape", tail[2], 0, LARGEST_TAIL_SHAPE)
 
 
 def check_alerting(alarm_rate: float, **events: int) -> None:

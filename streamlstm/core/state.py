@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlstm.core.channels import state_floats
 from streamlstm.core.model import Architecture
 
 # Columns of the integer part of a row (int64).
@@ -41,7 +42,6 @@ STEADY_TAIL, KEPT_TAIL, QUICK_TAIL, TAILS = (
     6,
 )  # where each tail starts, see core.guard; all floats
 PEAK_SCORE, REPORTED_SCORE, EPISODE_FLOATS = 0, 1, 2
-CHANNELS = 4  # one float of running state for each channel
 
 Key = tuple[int, bytes]  # partition, key
 
@@ -66,7 +66,8 @@ def layout_of(architecture: Architecture) -> Layout:
     """
     recurrent = architecture.layers * architecture.hidden
     waiting = architecture.horizon * (architecture.horizon + 1) * architecture.values
-    starts = np.cumsum([0, recurrent, recurrent, waiting, CHANNELS, TAILS, EPISODE_FLOATS])
+    running = state_floats(architecture.values)
+    starts = np.cumsum([0, recurrent, recurrent, waiting, running, TAILS, EPISODE_FLOATS])
     return Layout(*(int(start) for start in starts))
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.channels import observe_channels
+from streamlstm.core.channels import observe_channels, state_floats
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 from streamlstm.core.feature import category_ids
@@ -36,7 +36,8 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
             continue
         at = np.arange(first, part.stop)
         errors, hidden = forecast_errors(inputs, stream, at, bundle)
-        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score)
+        floats = state_floats(stream.values.shape[1])
+        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score, floats)
     return scores
 
 
@@ -91,16 +92,14 @@ def _scores(
     values: NDArray[np.float32],
     present: NDArray[np.bool_],
     score: ScoreParameters,
+    running_floats: int,
 ) -> NDArray[np.float64]:
     """Return the score of each event of one key, by the channels of the scorer."""
     padded = np.zeros(score.whitening.shape[0], np.float32)
     whitened = np.zeros(errors.shape[1], np.float32)
     channels = score.weights.shape[0]
-    raw, decades, running = (
-        np.zeros(channels, np.float32),
-        np.zeros(channels, np.float32),
-        np.zeros(channels, np.float32),
-    )
+    raw, decades = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+    running = np.zeros(running_floats, np.float32)
     result = np.full(len(errors), np.nan)
     scored = 0
     for i in range(len(errors)):
@@ -110,6 +109,6 @@ def _scores(
         distance = whiten(whitened, padded, present[i], score.whitening)
         scored += 1
         newness = _F(2.0) / _F(min(scored, score.span) + 1)
-        observe_channels(raw, running, Seen(distance, values[i], hidden[i], newness), score.fitted)
+        observe_channels(raw, running, Seen(distance, values[i], hidden[i], newness, scored), score.fitted)
         result[i] = combine(decades, raw, score)
     return result

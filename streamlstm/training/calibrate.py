@@ -17,8 +17,8 @@ from sklearn.covariance import LedoitWolf
 
 from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
 from streamlstm.core.alert import EpisodeParameters
-from streamlstm.core.bundle import channel_weights, padded, running_span
-from streamlstm.core.channels import NAMES, Fitted, novelty
+from streamlstm.core.bundle import padded, running_span
+from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, record
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.score import KNOTS, ScoreParameters
@@ -60,6 +60,7 @@ def calibrate(
     *,
     period: int,
     warmup_events: int,
+    record_share: float,
     seed: int,
 ) -> Calibrated:
     """Fit the score of a trained model; ``scalers`` (n,) and ``categories`` (n, C) as the scorer uses them.
@@ -69,7 +70,7 @@ def calibrate(
     chosen = _calibration_events(history, seed)
     events, rows = _as_poll(history, chosen, scalers, categories, layout_of(architecture).width)
     held_out = history.is_held_out[chosen]
-    score = _blank_score(architecture, period, warmup_events)
+    score = _blank_score(architecture, period, warmup_events, record_share)
     parameters = _parameters(architecture, feature, model, score)
 
     traced = _walk(events, rows, parameters, architecture, trace=True)
@@ -79,7 +80,8 @@ def calibrate(
             f"only {usable.sum()} held-out events can be scored, {MIN_EVENTS} are needed: give a longer history"
         )
     centre, whitening = _whitening(traced.errors[usable])
-    fitted = Fitted(novelty.fit(traced.hidden[usable], seed))
+    ranges = record.fit(traced.inputs, _learned_parts(history.key_index[chosen], held_out))
+    fitted = Fitted(novelty.fit(traced.hidden[usable], seed), ranges)
     score = score._replace(centre=centre, whitening=whitening, fitted=fitted)
 
     raw = _walk(events, rows, parameters._replace(score=score), architecture).raw
@@ -140,6 +142,14 @@ def _calibration_events(history: History, seed: int) -> NDArray[np.int64]:
     return np.concatenate(chosen)
 
 
+def _learned_parts(keys: NDArray[np.int64], held_out: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first and last + 1 of the events before each key's held-out ones; all of a key that has no others."""
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    ends = np.append(starts[1:], len(keys))
+    learned = np.add.reduceat(~held_out, starts, dtype=np.int64)
+    return list(zip(starts.tolist(), np.where(learned > 0, starts + learned, ends).tolist(), strict=True))
+
+
 def _as_poll(
     history: History,
     chosen: NDArray[np.int64],
@@ -193,7 +203,7 @@ def _parameters(
     )
 
 
-def _blank_score(architecture: Architecture, period: int, warmup_events: int) -> ScoreParameters:
+def _blank_score(architecture: Architecture, period: int, warmup_events: int, record_share: float) -> ScoreParameters:
     """Return a score that whitens nothing and knows no novelty."""
     errors, channels = architecture.errors, len(NAMES)
     whitening = np.zeros((padded(errors), errors), dtype=np.float32)
@@ -204,13 +214,14 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int) ->
         knots=np.tile(np.arange(2, dtype=np.float32), (channels, 1)),
         surprises=np.tile(np.arange(2, dtype=np.float32), (channels, 1)),
         slopes=np.ones(channels, np.float32),
-        weights=channel_weights(),
+        weights=channel_weights(record_share),
         fitted=Fitted(
             novelty.Fitted(
                 np.zeros(architecture.hidden, np.float32),
                 np.zeros((1, architecture.hidden), np.float32),
                 np.zeros((1, 1), np.float32),
-            )
+            ),
+            record.unfitted(architecture.values),
         ),
         span=running_span(period),
         warmup_events=warmup_events,

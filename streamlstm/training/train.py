@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from streamlstm.core.bundle import Alerting, Bundle, Calibration
+from streamlstm.core.channels import record
 from streamlstm.core.feature import category_ids
 from streamlstm.core.model import Architecture
 from streamlstm.core.schema import StreamSchema
@@ -108,6 +109,7 @@ def train(
     )
     model = to_model(network)
     warmup_events = max(horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
+    record_share = record.share_of_score(float(np.median(np.diff(history.starts))))
     calibrated = calibrate(
         history,
         architecture,
@@ -117,6 +119,7 @@ def train(
         categories,
         period=period,
         warmup_events=warmup_events,
+        record_share=record_share,
         seed=options.seed,
     )
     bundle = Bundle(
@@ -131,6 +134,7 @@ def train(
         calibration=Calibration(
             period=period,
             warmup_events=warmup_events,
+            record_share=record_share,
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
             tail_shape=calibrated.tail_shape,

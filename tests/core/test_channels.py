@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamlstm.core import state
-from streamlstm.core.bundle import channel_weights
-from streamlstm.core.channels import CHANNELS, NAMES, WEIGHTS, Fitted, novelty, observe_channels
+from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, observe_channels, record, state_floats
 from streamlstm.core.channels.seen import Seen
 
 
@@ -18,13 +16,15 @@ def references(*points: list[float]) -> np.ndarray:
 
 def fitted(*points: list[float]) -> Fitted:
     """Return a novelty that knows points of a two-dimensional hidden state."""
-    return Fitted(novelty.Fitted(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), references(*points)))
+    return Fitted(
+        novelty.Fitted(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), references(*points)), record.unfitted(2)
+    )
 
 
-def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: float = 1.0) -> Seen:
+def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: float = 1.0, age: int = 1) -> Seen:
     """Return one event at the origin of the hidden state."""
     values = np.array([0.0] if inputs is None else inputs, np.float32)
-    return Seen(np.float32(distance), values, np.zeros(2, np.float32), np.float32(newness))
+    return Seen(np.float32(distance), values, np.zeros(2, np.float32), np.float32(newness), age)
 
 
 def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
@@ -35,26 +35,61 @@ def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
 
 
 def test_channels_have_names_weights_and_a_place_in_the_state() -> None:
-    """Names are distinct, weights positive and normed, and a row has a float for each channel."""
-    assert len(set(NAMES)) == len(CHANNELS) == state.CHANNELS
-    assert min(WEIGHTS) > 0
-    assert channel_weights().sum() == pytest.approx(1.0)
-    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level")
+    """Names are distinct, weights positive and normed; the record channel has the share that is asked for."""
+    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record")
+    assert channel_weights(0.25).tolist() == pytest.approx([0.25, 0.25, 0.125, 0.125, 0.25])
+    assert state_floats(3) == 4 + 3 * 9
+    assert record.share_of_score(500) == 0.5
+    assert record.share_of_score(100_000) < 0.005
 
 
 def test_channels_of_one_event_see_error_state_and_level() -> None:
     """A first event: its distance twice, the distance of its state, and its mean squared input."""
-    raw = observe(np.zeros(4, np.float32), seen(distance=2.5, inputs=[3.0, 1.0]), fitted([3.0, 4.0]))
-    assert raw == [2.5, 2.5, 5.0, 5.0]
+    raw = observe(np.zeros(state_floats(2), np.float32), seen(distance=2.5, inputs=[3.0, 1.0]), fitted([3.0, 4.0]))
+    assert raw[:4] == [2.5, 2.5, 5.0, 5.0]
 
 
 def test_channels_with_memory_move_by_the_newness_of_an_event() -> None:
     """A running mean moves by its newness towards the event; the forecast error has no memory."""
-    running = np.zeros(4, np.float32)
+    running = np.zeros(state_floats(1), np.float32)
     observe(running, seen(distance=1.0, inputs=[2.0]), fitted([3.0, 4.0]))
     raw = observe(running, seen(distance=9.0, inputs=[4.0], newness=0.25), fitted([6.0, 8.0]))
-    assert raw == [9.0, 1.0 + 0.25 * 8, 5.0 + 0.25 * 5, 4.0 + 0.25 * 12]
-    assert running[1:].tolist() == raw[1:]
+    assert raw[:4] == [9.0, 1.0 + 0.25 * 8, 5.0 + 0.25 * 5, 4.0 + 0.25 * 12]
+    assert running[1:4].tolist() == raw[1:4]
+
+
+RANGE = record.Fitted(np.full((3, 1), -1.5, np.float32), np.full((3, 1), 1.5, np.float32))
+
+
+def records(*values: float) -> list[float]:
+    """Return what the record channel makes of one value after the other."""
+    running = np.zeros(record.FLOATS, np.float32)
+    return [float(record.observe(running, seen(inputs=[value], age=i + 1), RANGE)) for i, value in enumerate(values)]
+
+
+def test_record_is_above_one_outside_the_range_so_far_and_only_once() -> None:
+    """A new key's range is a fleet's; leaving it by half its width is 1.5, and then it is wider."""
+    raw = records(0.0, 3.0, 3.0, 0.0)
+    assert raw[0] == pytest.approx(0.5)
+    assert raw[1] == pytest.approx(1.5, abs=1e-3)
+    assert raw[2] < 1.2
+    assert raw[3] < 1.0
+
+
+def test_record_of_a_short_outlier_and_of_a_long_small_shift() -> None:
+    """One value far out is seen at once; a shift within the range of single values, by their means."""
+    rng = np.random.default_rng(3)
+    usual = rng.normal(size=2000).tolist()
+    assert max(records(*usual, 12.0)[500:2000]) < 1.6 < records(*usual, 12.0)[-1]
+    shifted = records(*usual, *(1.5 + rng.normal(size=80)).tolist())
+    assert np.mean(shifted[2000:]) > 1.3 * np.mean(shifted[1000:2000])
+
+
+def test_record_forgets_an_outlier() -> None:
+    """The range it left behind is gone, most of it, after twice ten thousand events."""
+    usual = np.random.default_rng(4).normal(size=30_000).tolist()
+    raw = records(*usual[:1000], 50.0, *usual[1000:], 20.0)
+    assert records(*usual[:1000], 50.0, 20.0)[-1] < 1.3 < 1.5 < raw[-1]
 
 
 def test_nearest_mean_among_many_is_that_of_the_five_nearest() -> None:

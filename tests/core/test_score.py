@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from streamlstm.core.channels import NAMES, Fitted, novelty
+from streamlstm.core.channels import NAMES, Fitted, novelty, record
 from streamlstm.core.score import SOFT_CAP, ScoreParameters, combine, surprise, whiten, write_shares
 
 KNOTS = np.float32([0.0, 1.0, 3.0])  # log of the raw value
@@ -94,13 +94,13 @@ def test_score_is_the_weighted_mean_of_the_channels_decades() -> None:
         surprises=np.tile(SURPRISES, (channels, 1)),
         slopes=np.full(channels, SLOPE, np.float32),
         weights=weights,
-        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty)),
+        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty), record.unfitted(1)),
         span=1,
         warmup_events=0,
     )
     found = np.full(channels, np.nan, np.float32)
     score = combine(found, np.full(channels, math.e**3, np.float32), parameters)
-    assert found == pytest.approx([2.0, 1.5, 1.0, 0.5], rel=1e-5)
+    assert found == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.5], rel=1e-5)
     assert score == pytest.approx(found @ weights, rel=1e-6)
 
 

@@ -15,7 +15,7 @@ from streamlstm.core.scorer import Scorer
 from tests.builders import START_MS, STEP_MS, Run, bundle, changed, make_feed, make_record, run_polls
 
 ALERTING = Alerting(alarm_rate=1e-2, resolve_after_events=3, cooldown_events=4, hold_events=4)
-EVENTS = 650
+EVENTS = 1000
 SAME = settings(max_examples=25, deadline=None, derandomize=True)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from streamlstm.core.bundle import FORMAT, VERSION, Alerting, Arrays, Bundle, assembled, padded
-from streamlstm.core.channels import NAMES
+from streamlstm.core.channels import NAMES, record
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 
@@ -45,6 +45,8 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "novelty.centre": np.zeros(HIDDEN, np.float32),
         "novelty.projection": floats(2, HIDDEN),
         "novelty.references": floats(2, 6),
+        "record.low": -np.ones((len(record.SPANS), VALUES), np.float32),
+        "record.high": np.ones((len(record.SPANS), VALUES), np.float32),
         "band": np.ones(VALUES, np.float32),
     }
     head = {
@@ -71,6 +73,7 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "calibration": {
             "period": 4,
             "warmup_events": 33,
+            "record_share": 0.2,
             "tail_start": 0.5,
             "tail_scale": 0.3,
             "tail_shape": 0.1,

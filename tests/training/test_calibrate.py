@@ -50,7 +50,7 @@ def test_surprise_of_a_channel_is_its_tail_probability_in_decades(channel: int) 
     """A share of 10^−d of the held-out events has a surprise of d or more."""
     surprises = held_out(trained(), trained().calibrated.results.surprises[:, channel])
     for decades in (0.1, 0.5, 1.0, 1.5):
-        assert (surprises >= decades).mean() == pytest.approx(10**-decades, rel=0.1)
+        assert (surprises >= decades).mean() == pytest.approx(10**-decades, rel=0.15)
 
 
 def test_curves_rise_and_go_on_rising() -> None:

@@ -1,10 +1,10 @@
 """Channels: each looks at one event in its own way and says how far it stands out.
 
 A channel is one file with ``NAME``, ``WEIGHT`` and a compiled ``observe(running, seen, fitted)`` that
-returns a raw, non-negative value, larger for the more unusual; ``running`` is its one float of
-state. What it fits on held-out data it keeps in its own parameters and returns from ``fit``. To add
-one: write the file, add its line to :func:`observe_channels` and its name to :data:`CHANNELS`, in
-one order, and raise ``state.CHANNELS`` by one.
+returns a raw, non-negative value, larger for the more unusual; ``running`` is its state, one float for each but the
+last, :mod:`record`, which has some for each value and a weight that the trainer gives. What a channel fits on held-out
+data it keeps in its own parameters and returns from ``fit``. To add one: write the file, add its line to
+:func:`observe_channels` and its name to :data:`CHANNELS`, in one order.
 
 Raw values of different channels are not comparable; :mod:`streamlstm.core.score` turns each into
 −log10 of its tail probability on held-out data, and takes their weighted mean.
@@ -17,25 +17,37 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.channels import forecast_error, level, novelty, smoothed_error
+from streamlstm.core.channels import forecast_error, level, novelty, record, smoothed_error
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 
 CHANNELS = (forecast_error, smoothed_error, novelty, level)
-NAMES: tuple[str, ...] = tuple(channel.NAME for channel in CHANNELS)
-WEIGHTS: tuple[float, ...] = tuple(channel.WEIGHT for channel in CHANNELS)
+NAMES: tuple[str, ...] = (*(channel.NAME for channel in CHANNELS), record.NAME)
 
 
 class Fitted(NamedTuple):
     """The fitted parameters of the channels that have any."""
 
     novelty: novelty.Fitted
+    record: record.Fitted
+
+
+def state_floats(values: int) -> int:
+    """Return how many floats the channels' running state takes, for D values."""
+    return len(CHANNELS) + record.FLOATS * values
+
+
+def channel_weights(record_share: float) -> NDArray[np.float32]:
+    """Return the channels' weights in the score, summing to one, of which the last has its share."""
+    weights = np.array([channel.WEIGHT for channel in CHANNELS])
+    return np.append(weights / weights.sum() * (1 - record_share), record_share).astype(np.float32)
 
 
 @compiled
 def observe_channels(raw: NDArray[np.float32], running: NDArray[np.float32], seen: Seen, fitted: Fitted) -> None:
-    """Write every channel's raw value, and advance its running state; both (channels,)."""
+    """Write every channel's raw value, and advance its running state; (channels,) and more."""
     raw[0] = forecast_error.observe(running[0:1], seen)
     raw[1] = smoothed_error.observe(running[1:2], seen)
     raw[2] = novelty.observe(running[2:3], seen, fitted.novelty)
     raw[3] = level.observe(running[3:4], seen)
+    raw[4] = record.observe(running[4:], seen, fitted.record)

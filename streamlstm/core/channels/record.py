@@ -1,0 +1,85 @@
+"""How far a smoothed value leaves the range that this key has had so far, relative to that range.
+
+It needs no model and little history, so a key of which the history told little is judged, too. Source: the recipe's
+relative record excess, max(a − high, low − a)/(high − low), of running means over three spans; the range forgets, so
+that no single outlier decides for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlstm.core.channels.seen import Seen
+from streamlstm.core.compiled import compiled
+
+NAME = "record"
+SPANS = (1, 20, 80)  # events that the means reach over; the recipe's 1 and 80, and one between
+FLOATS = 3 * len(SPANS)  # of running state for each value: mean, low and high of each span
+SMALLEST_RANGE = 1.0  # deviations
+FORGETTING = 1e-4  # of the range, per event; recipe: bounds that decay to the running mean
+HALF_HISTORY = 500  # events of history per key with which this channel weighs as much as all others together; chosen
+
+_F = np.float32
+
+
+def share_of_score(history_events: float) -> float:
+    """Return this channel's weight, given how many events the history has of a typical key: the fewer, the more."""
+    return HALF_HISTORY / (HALF_HISTORY + history_events)
+
+
+class Fitted(NamedTuple):
+    """``low`` and ``high``, (spans, D) float32: the range that a new key begins with, a typical key's."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+def unfitted(values: int) -> Fitted:
+    """Return the range that is a point, the mean."""
+    return Fitted(np.zeros((len(SPANS), values), np.float32), np.zeros((len(SPANS), values), np.float32))
+
+
+@compiled
+def observe(running: NDArray[np.float32], seen: Seen, fitted: Fitted) -> np.float32:
+    """Return 1 + the largest excess over all values and spans, above 1 outside the range; then widen the range."""
+    largest = _F(0.0)
+    at = 0
+    for s in range(len(SPANS)):
+        newness = _F(2.0) / _F(min(seen.age, SPANS[s]) + 1)
+        for d in range(seen.inputs.shape[0]):
+            if seen.age == 1:
+                running[at + 1], running[at + 2] = fitted.low[s, d], fitted.high[s, d]
+            running[at] += newness * (seen.inputs[d] - running[at])
+            mean, low, high = running[at], running[at + 1], running[at + 2]
+            excess = max(mean - high, low - mean) / max(high - low, _F(SMALLEST_RANGE))
+            largest = max(largest, _F(1.0) + excess)
+            running[at + 1] = min(low + _F(FORGETTING) * (mean - low), mean)
+            running[at + 2] = max(high + _F(FORGETTING) * (mean - high), mean)
+            at += 3
+    return largest
+
+
+def fit(inputs: NDArray[np.float32], keys: Iterable[tuple[int, int]]) -> Fitted:
+    """Return the median over keys of the ranges that they end with; a key's inputs, (n, D), are first…last."""
+    ended = np.array([_ranges(inputs[first:last]) for first, last in keys if last > first])
+    return Fitted(*np.ascontiguousarray(np.median(ended, axis=0), dtype=np.float32))
+
+
+@compiled
+def _ranges(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return low and high, (2, spans, D), after one key's events."""
+    values = inputs.shape[1]
+    point = np.zeros((len(SPANS), values), np.float32)
+    running = np.zeros(FLOATS * values, np.float32)
+    for i in range(inputs.shape[0]):
+        observe(running, Seen(_F(0.0), inputs[i], inputs[i], _F(0.0), i + 1), Fitted(point, point))
+    ranges = np.empty((2, len(SPANS), values), np.float32)
+    for span in range(len(SPANS)):
+        for d in range(values):
+            ranges[0, span, d] = running[3 * (span * values + d) + 1]
+            ranges[1, span, d] = running[3 * (span * values + d) + 2]
+    return ranges
