@@ -140,7 +140,7 @@ def make_troubled_feed(steps: int = 360, *, seed: int = 0) -> list[NewRecord]:
         if name == "d" and 130 <= step < 215:
             continue
         if (name == "d" and 127 <= step < 130) or step % 100 in range(60 + 9 * place, 64 + 9 * place):
-            event["flow"] += 5.0 + step % 3
+            event["flow"] += 2.0 * 2 ** (step % 4)
         value = msgspec.json.encode(event)
         feed.append(NewRecord(key, value, (("source", b"test"),), partition))
         if (step + place) % 41 == 0:
