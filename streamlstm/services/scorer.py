@@ -68,9 +68,18 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
     )
 
 
+def compile_now(bundle: Bundle, settings: ScoreSettings) -> None:
+    """Compile the scoring path, which an empty poll does; else a process without a cache, as in a new container, would
+    do so with its first records: partitions would come to it and wait (measured: 20 s).
+    """
+    scorer = new_scorer(bundle, settings)
+    scorer.score(scorer.read([]), {})
+
+
 def score_topic(settings: ScoreSettings) -> Totals:
     """Score a topic until a signal stops it; see :func:`run`."""
     bundle = load_for(settings)
+    compile_now(bundle, settings)
     with (
         scorer_observer(settings, settings.topic) as observer,
         instance_name(settings.instance, settings.group) as instance,
