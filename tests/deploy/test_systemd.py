@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import ways
-
-ANALYZE = shutil.which("systemd-analyze")
-needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here (Debian: apt-get install systemd)")
+from tests.programs import program
 
 
 @pytest.fixture
@@ -26,19 +24,18 @@ def units(tmp_path: Path) -> list[Path]:
 
 def analyze(*words: object) -> str:
     """Run systemd-analyze; it must be content."""
-    done = subprocess.run([str(ANALYZE), *map(str, words)], capture_output=True, text=True)
+    analyzer = program("systemd-analyze", "systemd")
+    done = subprocess.run([analyzer, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-@needs_systemd
 def test_units_can_be_loaded(units: list[Path]) -> None:
     """No unknown name, no value that systemd would ignore with a line in a log."""
     assert len(units) == 3
     assert analyze("verify", *units).strip() == ""
 
 
-@needs_systemd
 def test_units_may_do_little(units: list[Path]) -> None:
     """On systemd's scale from 0, nothing, to 10, everything; below 2 is what it calls OK."""
     for unit in units:
