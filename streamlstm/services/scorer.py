@@ -79,12 +79,12 @@ def compile_now(bundle: Bundle, settings: ScoreSettings) -> None:
 def score_topic(settings: ScoreSettings) -> Totals:
     """Score a topic until a signal stops it; see :func:`run`."""
     bundle = load_for(settings)
-    compile_now(bundle, settings)
     with (
         scorer_observer(settings, settings.topic) as observer,
         instance_name(settings.instance, settings.group) as instance,
         stop_on_signals() as stop,
     ):
+        compile_now(bundle, settings)
         log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
         try:
             return run(log, bundle, settings, stop, observer)

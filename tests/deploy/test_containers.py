@@ -81,6 +81,7 @@ def test_our_containers_are_this_release_as_nobody(name: str) -> None:
     """With a root that cannot be written, and a health check where there is a port to ask."""
     service = OURS[name]
     assert service["image"] == f"streamlstm:{__version__}"
+    assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).resolve() == DOCKERFILE
     assert service["user"] == "10001:10001"
     assert service["tmpfs"] == ["/tmp"]
     assert (service.get("healthcheck") == {"disable": True}) == (name in WITHOUT_PORT)

@@ -144,4 +144,9 @@ def test_scaling_is_bounded_by_partitions_and_slow_to_go_back() -> None:
     assert scaled["maxReplicaCount"] == int(topics.words[topics.words.index("--partitions") + 1])
     assert scaled["scaleTargetRef"]["name"] in PODS
     behaviour = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    spec = {"scaleTargetRef": scaled["scaleTargetRef"], "maxReplicas": scaled["maxReplicaCount"], "behavior": behaviour}
+    metadata = {"name": "made-by-keda"}
+    assert validate(
+        [{"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec}]
+    )
     assert min(scaled["cooldownPeriod"], behaviour["scaleDown"]["stabilizationWindowSeconds"]) >= 1800
