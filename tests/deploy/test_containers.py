@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from streamlstm import __version__
 from tests.deploy import ways
 from tests.kafka_broker import IMAGE
+from tests.programs import program
 
 COMPOSE = ways.DEPLOY / "compose" / "compose.yaml"
 DOCKERFILE = ways.DEPLOY / "image" / "Dockerfile"
@@ -104,3 +107,29 @@ def test_what_is_waited_for_and_mounted_exists() -> None:
 def test_broker_is_the_one_that_tests_run_on() -> None:
     """The same release of Kafka."""
     assert SERVICES["kafka"]["image"] == IMAGE
+
+
+def test_dashboard_asks_the_source_that_is_provisioned_in_panels_of_their_own() -> None:
+    """A panel with another panel's number, or about a source that is not there, stays empty."""
+    grafana = COMPOSE.parent / "grafana"
+    (source,) = yaml.safe_load((grafana / "datasources.yaml").read_text())["datasources"]
+    panels = json.loads((grafana / "streamlstm.json").read_text())["panels"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [(x, y) for p in panels for at in [p["gridPos"]] for x in range(at["x"], at["x"] + at["w"])
+             for y in range(at["y"], at["y"] + at["h"])]  # fmt: skip
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) == 23
+    assert source["url"].removeprefix("http://").split(":")[0] in SERVICES
+
+
+def test_prometheus_configuration_is_one() -> None:
+    """By Prometheus's own checker; its targets are services, at the port that they serve."""
+    path = COMPOSE.parent / "prometheus.yml"
+    promtool = program("promtool", "prometheus")
+    done = subprocess.run([promtool, "check", "config", "--syntax-only", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = yaml.safe_load(path.read_text())["scrape_configs"]
+    assert all(job["job_name"].startswith("streamlstm") for job in jobs)
+    targets = [target.split(":") for job in jobs for static in job["static_configs"] for target in static["targets"]]
+    assert targets == [["score", "9464"], ["alert", "9464"]]

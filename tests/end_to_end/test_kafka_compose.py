@@ -1,14 +1,16 @@
 """The compose file without containers: its settings in a real broker, its commands as processes, its Prometheus.
 
-What differs is where: addresses, ports and paths are this machine's. A receiver stands in for Alertmanager.
+What differs is where: addresses, ports and paths are this machine's.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.end_to_end import runs
 from tests.end_to_end.test_prometheus import ask, free_port, numbers, prometheus, queries
 from tests.kafka_broker import Cluster
 from tests.kafka_fixtures import found
-from tests.receiver import Receiver
+from tests.programs import program
 
 ENDING = ("simulate", "train", "topics")
 LASTING = ("replay", "score", "alert", "dashboard")
@@ -45,15 +47,36 @@ def broker() -> Iterator[Cluster]:
         yield broker
 
 
+@contextmanager
+def alertmanager(directory: Path) -> Iterator[int]:
+    """Run Alertmanager with the compose file's configuration; yield its port."""
+    binary, port = program("prometheus-alertmanager", "prometheus-alertmanager"), free_port()
+    options = [f"--config.file={ways.DEPLOY}/compose/alertmanager.yml", f"--storage.path={directory}/alertmanager"]
+    options += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with (directory / "alertmanager.log").open("w") as out:
+        process = subprocess.Popen([binary, *options], stdout=out, stderr=out)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(runs.TIMEOUT_S)
+
+
+def patients(port: int) -> set[str]:
+    """Return whose alerts Alertmanager shows."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/alerts", timeout=30) as answer:
+        return {alert["labels"]["key"] for alert in json.load(answer) if "key" in alert["labels"]}
+
+
 def test_compose_file_runs_as_processes(broker: Cluster, tmp_path: Path) -> None:
-    """One-shots end well; alerts reach the receiver; every query of the dashboard finds something; all stop with 0."""
+    """One-shots end well; alerts reach Alertmanager; every query of the dashboard finds something; all stop with 0."""
     ways.lay_out(tmp_path)
     commands = {command.where.removeprefix("compose "): command for command in ways.compose_commands()}
     assert commands.keys() == {*ENDING, *LASTING}
     ports = {name: free_port() for name in ("score", "alert")}
     with ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
-        places = {"kafka:9092": broker.bootstrap, "alertmanager:9093": f"127.0.0.1:{receiver.port}"}
+        receiver = stack.enter_context(alertmanager(tmp_path))
+        places = {"kafka:9092": broker.bootstrap, "alertmanager:9093": f"127.0.0.1:{receiver}"}
         places |= {f"{name}:9464": f"127.0.0.1:{port}" for name, port in ports.items()}
         places |= {"0.0.0.0": "127.0.0.1", "[alert-rules.yml]": f'["{ways.DEPLOY}/alert-rules.yml"]'}
 
@@ -77,7 +100,7 @@ def test_compose_file_runs_as_processes(broker: Cluster, tmp_path: Path) -> None
         lasting = {name: start(name) for name in LASTING}
         config = here((ways.DEPLOY / "compose" / "prometheus.yml").read_text())
         own = stack.enter_context(prometheus(tmp_path, config))
-        runs.wait_until(lambda: bool(receiver.requests), lasting["score"])
+        runs.wait_until(lambda: bool(patients(receiver)), lasting["score"])
         for query in queries():
             runs.wait_until(lambda query=query: bool(numbers(own, query)), lasting["score"])  # type: ignore[misc]
         assert len([rule for group in ask(own, "rules") for rule in group["rules"]]) == 7
