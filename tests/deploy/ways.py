@@ -19,7 +19,7 @@ BASE, PRODUCTION = DEPLOY / "kubernetes" / "base", DEPLOY / "kubernetes" / "prod
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 COMMON_UNIT = DEPLOY / "systemd" / "streamlstm-.service.d" / "common.conf"
 PROGRAM = "/opt/streamlstm/bin/streamlstm"
-PLACES = re.compile(r"(?<![\w.])/(etc/streamlstm|run/secrets|data|var/lib/streamlstm|feed)(?=/|$|\")")
+PLACES = re.compile(r"(?<![\w.])/(etc/streamlstm|run/secrets|data|var/lib/streamlstm)(?=/|$|\")")
 SECRETS = {  # as README.md says to make them
     "alert.toml": '[alert]\nwebhook = "https://pager.example/in"\n',
     "dashboard.toml": f'[dashboard]\ndashboard_token = "{32 * "d"}"\n',

@@ -91,8 +91,8 @@ def test_new_bundle_and_back(stream: Stream, fleet: Fleet, tmp_path: Path) -> No
     assert_exactly_once(stream, then=then)
 
 
-def test_new_bundle_among_old_ones_ends_instead_of_mixing(stream: Stream, fleet: Fleet, tmp_path: Path) -> None:
-    """Why a bundle is no rolling upgrade: without ``reset`` the first one that gets states of the other says so."""
+def test_new_bundle_that_meets_old_states_ends_instead_of_mixing(stream: Stream, fleet: Fleet, tmp_path: Path) -> None:
+    """Why a bundle is no rolling upgrade: whoever gets states of the other bundle says so, and writes nothing."""
     other = msgspec.structs.replace(stream.bundle, band=2 * stream.bundle.band)
     write_bundle(other, tmp_path / "bundle-2", "")
     stream.append(kafka_runs.feed(60))
