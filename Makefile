@@ -21,7 +21,7 @@ demo-kafka: $(READY)  ## the same on a Kafka broker: $KAFKA_BOOTSTRAP, one of $K
 test: $(READY) check  ## style, types, then every test
 	$(VENV)/bin/python -m pytest
 
-proof: $(READY)  ## exactly once on a Kafka broker: scorers killed, frozen and moved, brokers lost; some ten minutes
+proof: $(READY)  ## exactly once on a Kafka broker: scorers killed, frozen, moved and upgraded, brokers lost; a quarter of an hour
 	$(VENV)/bin/python -m pytest -m proof
 
 check: $(READY)

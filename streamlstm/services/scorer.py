@@ -68,6 +68,14 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
     )
 
 
+def compile_now(bundle: Bundle, settings: ScoreSettings) -> None:
+    """Compile the scoring path, which an empty poll does; else a process without a cache, as in a new container, would
+    do so with its first records: partitions would come to it and wait (measured: 20 s).
+    """
+    scorer = new_scorer(bundle, settings)
+    scorer.score(scorer.read([]), {})
+
+
 def score_topic(settings: ScoreSettings) -> Totals:
     """Score a topic until a signal stops it; see :func:`run`."""
     bundle = load_for(settings)
@@ -76,6 +84,7 @@ def score_topic(settings: ScoreSettings) -> Totals:
         instance_name(settings.instance, settings.group) as instance,
         stop_on_signals() as stop,
     ):
+        compile_now(bundle, settings)
         log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
         try:
             return run(log, bundle, settings, stop, observer)

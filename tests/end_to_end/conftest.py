@@ -13,7 +13,16 @@ from tests import builders
 from tests.end_to_end.kafka_runs import Fleet, Stream
 from tests.kafka_broker import Cluster
 
-PROOFS = ("alerter", "crash", "nodes", "outage", "scaling", "zombie")  # minutes each: `make proof`
+PROOFS = (
+    "alerter",
+    "compose",
+    "crash",
+    "nodes",
+    "outage",
+    "scaling",
+    "upgrade",
+    "zombie",
+)  # minutes each: `make proof`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

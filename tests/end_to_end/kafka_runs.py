@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -226,20 +227,29 @@ def without_none(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
     return tuple((name, value or b"") for name, value in headers)
 
 
-def plain_run(input_records: Iterable[Any], bundle: Bundle) -> tuple[builders.Run, dict[int, int]]:
+Then = Sequence[tuple[Mapping[int, int], Bundle]]  # from these positions on, another bundle scored
+
+
+def plain_run(input_records: Iterable[Any], bundle: Bundle, then: Then = ()) -> tuple[builders.Run, dict[int, int]]:
     """Run the core over consumer records event by event; return what it leaves, and the watermarks."""
-    scorer = Scorer(bundle)
     records = [
         Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"", without_none(r.headers))
         for r in input_records
     ]
-    return builders.run_polls(scorer, ([record] for record in records)), scorer.watermarks
+    run, watermarks, phases = builders.Run(), dict[int, int](), [({}, bundle), *then, ({}, bundle)]
+    for (starts, chosen), (ends, _) in pairwise(phases):
+        here = [r for r in records if starts.get(r.partition, 0) <= r.offset < ends.get(r.partition, r.offset + 1)]
+        scorer = Scorer(chosen, reset_foreign_states=True)
+        scorer.watermarks.update(watermarks)
+        builders.run_polls(scorer, ([record] for record in here), run)
+        watermarks |= scorer.watermarks
+    return run, watermarks
 
 
-def assert_exactly_once(stream: Stream, bundle: Bundle | None = None) -> None:
+def assert_exactly_once(stream: Stream, bundle: Bundle | None = None, then: Then = ()) -> None:
     """Fail unless each record has exactly one outcome, and outputs, states and positions are the plain run's."""
     taken = stream.read(stream.topic)
-    plain, watermarks = plain_run(taken, bundle or stream.bundle)
+    plain, watermarks = plain_run(taken, bundle or stream.bundle, then)
     scores, alerts, dead_letters = stream.outputs
     wanted = {scores: plain.scores, alerts: plain.alerts, dead_letters: plain.dead_letters}
     found = stream.read(*stream.outputs)

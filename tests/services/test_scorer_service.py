@@ -14,6 +14,7 @@ import structlog
 
 from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.adapters.sqlite_log import SqliteLog
+from streamlstm.core.advance import advance
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import NewRecord, Record, ScorerSession, Standing
@@ -525,3 +526,22 @@ def test_score_file_of_bad_records_warns_with_an_example(tmp_path: Path) -> None
     (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
     assert warning["mostly"] == "invalid 10"
     assert warning["example"].startswith("feed.jsonl partition 0 offset 0: ")
+
+
+def test_scoring_is_compiled_before_the_log_is_asked_for_anything(
+    bundle_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an empty poll, after which events have nothing left to compile: no partition waits for that."""
+    known: list[int] = []
+
+    def open_log(*_: object, **__: object) -> None:
+        known.append(len(advance.signatures))
+        raise LogError("asked for")
+
+    monkeypatch.setattr(scorer_service, "open_log", open_log)
+    with pytest.raises(LogError, match="asked for"):
+        scorer_service.score_topic(make_settings(model=bundle_directory, log="sqlite:///log.db", instance="one"))
+    scorer = Scorer(builders.bundle())
+    scorer.score(scorer.read([builders.make_record({"sensor": "a", "time": 1, "flow": 1.0, "pressure": 2.0})]), {})
+    assert known == [len(advance.signatures)]
+    assert known[0] > 0
