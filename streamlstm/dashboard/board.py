@@ -55,6 +55,7 @@ class Board:
         self.series = SeriesMaker(bundle.schema, bundle.feature.typical_gap_ms, self._decoder)
         self._scores, self._events = Recent(RECENT_BYTES), Recent(RECENT_BYTES)
         self._arrived: deque[tuple[int, int]] = deque()  # when (ms), how many
+        self._heard_ms = 0
         self._said: dict[str, None] = {}
         self._order: list[Key] = []
         self._ordered_ms = 0
@@ -73,7 +74,8 @@ class Board:
                 self._scores.add((record.partition, offset), record)
         if records:
             self.explained = b'"features"' in records[-1].value
-            self._arrived.append((records[-1].timestamp_ms, len(records)))
+            self._heard_ms = records[-1].timestamp_ms
+            self._arrived.append((self._heard_ms, len(records)))
 
     def take_events(self, records: Iterable[Record]) -> None:
         """Keep the input's records, for the values in them."""
@@ -199,8 +201,9 @@ class Board:
             "in_alert": counts[ALERT],
             "warming": counts[WARMS],
             "silent": counts[SILENT],
-            "open": self.episodes.open_count,
+            "open": max(self.episodes.open_count, counts[ALERT]),  # it may hold fewer than there are
             "rate": self._rate(wall_ms),
+            "quiet_ms": self._quiet_ms(wall_ms),
             "scored": fleet.scored,
             "flagged": fleet.flagged,
             "promised": fleet.promise.alarm_rate,
@@ -217,6 +220,11 @@ class Board:
         while self._arrived and self._arrived[0][0] < wall_ms - RATE_OVER_MS:
             self._arrived.popleft()
         return float(f"{sum(count for _, count in self._arrived) * 1000 / RATE_OVER_MS:.3g}")
+
+    def _quiet_ms(self, wall_ms: int) -> int | None:
+        """Return for how long no score has come, by the log's time, in whole seconds; None while some do."""
+        quiet_ms = wall_ms - self._heard_ms
+        return quiet_ms // 1_000 * 1_000 if self._heard_ms and quiet_ms > RATE_OVER_MS else None
 
     def _level(self, card: Card) -> int:
         """Say how a key stands; the score of an alert's last event still names it."""

@@ -21,6 +21,7 @@ NOW_BUCKETS = 3  # how far back "now" reaches
 SILENT_BUCKETS = 3
 SILENT_GAPS = 20.0
 LATE_KEPT = 100  # times of late events, per key
+AGREE = 5  # events in a row that lead the present far ahead, so that one wrong clock does not
 
 # How a key stands, the most urgent first.
 ALERT, UNUSUAL, RAISED, CALM, WARMS, SILENT = 5, 4, 3, 2, 1, 0
@@ -80,7 +81,8 @@ class Card:
 class Fleet:
     """The cards of all keys, and counts over all events seen.
 
-    ``now_ms`` is the largest event time: the page's present is that of the stream, not of a clock.
+    ``now_ms`` is the largest event time: the page's present is that of the stream, not of a clock. A key that is alone
+    with times far ahead of all others does not lead it.
     """
 
     def __init__(self, promise: Promise, max_keys: int = MAX_KEYS) -> None:
@@ -92,6 +94,7 @@ class Fleet:
         self.model: str | None = None
         self._max_keys = max_keys
         self._numbers = 0
+        self._ahead = 0
         self._cards: OrderedDict[Key, Card] = OrderedDict()
 
     def __len__(self) -> int:
@@ -121,7 +124,7 @@ class Fleet:
         card.strip.put(line.time_ms // self.promise.width_ms, self._count(card, line))
         card.alert = line.alert
         card.last_ms = max(card.last_ms, line.time_ms)
-        self.now_ms = max(self.now_ms, line.time_ms)
+        self._move_to(line.time_ms)
         self.model = line.model
         card.points.add(
             line.offset,
@@ -133,6 +136,12 @@ class Fleet:
             line.alert is not None,
         )
         return line.offset
+
+    def _move_to(self, time_ms: int) -> None:
+        """Let the present be no earlier than an event, unless that is far ahead and those that follow do not agree."""
+        self._ahead = self._ahead + 1 if time_ms - self.now_ms > self._silence_ms else 0
+        if self._ahead == 0 or self._ahead >= min(AGREE, len(self)):
+            self.now_ms, self._ahead = max(self.now_ms, time_ms), 0
 
     def _count(self, card: Card, line: ScoreLine) -> int:
         """Count an event, and return what it puts into the strip."""
@@ -171,8 +180,11 @@ class Fleet:
 
     def silent(self, card: Card) -> bool:
         """Say whether a key has sent nothing for much longer than it usually does."""
-        longest_ms = max(SILENT_BUCKETS * self.promise.width_ms, SILENT_GAPS * self.promise.typical_gap_ms)
-        return self.now_ms - card.last_ms > longest_ms
+        return self.now_ms - card.last_ms > self._silence_ms
+
+    @property
+    def _silence_ms(self) -> float:
+        return max(SILENT_BUCKETS * self.promise.width_ms, SILENT_GAPS * self.promise.typical_gap_ms)
 
     def row(self, card: Card, level: Level) -> dict[str, Any]:
         """Return what the fleet view shows of a key; it changes no more often than it must."""

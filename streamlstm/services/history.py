@@ -11,6 +11,7 @@ from streamlstm.core.feedback import Key
 from streamlstm.core.log import EventLog, Record
 from streamlstm.core.topic import scores_topic
 from streamlstm.dashboard.series import Stretch, points_of
+from streamlstm.errors import LogError
 
 PAGE = 5_000
 MOST_SCANNED = 100_000  # records of all keys, a second or two
@@ -36,6 +37,8 @@ def history_of(log: EventLog, topic: str, key: Key, since_ms: int, until_ms: int
     """Return a key's events with a time in ``since_ms``…``until_ms``, as far as the log still has their scores."""
     partition, name = key[0], key[1].encode()
     info = log.topic(scores_topic(topic))
+    if not 0 <= partition < info.partitions:
+        raise LogError(f"topic '{info.name}' has no partition {partition}")
     offset, end = first_offset(log, topic, partition, since_ms), info.end_offsets[partition]
     last = min(end, offset + MOST_SCANNED)
     scores: list[Record] = []

@@ -120,6 +120,35 @@ def test_changes_lead_from_state_to_state_and_are_small(monkeypatch: pytest.Monk
     assert sorted(sizes)[30] < 0.2
 
 
+def test_one_key_with_a_wrong_clock_does_not_make_the_others_silent() -> None:
+    """It is an hour ahead; the present stays where the others are, until they come there, too."""
+    board = new_board()
+    for step in range(20):
+        board.take_scores(records([make_score("a", step), make_score("b", step), make_score("ahead", step + 3_600)]))
+    assert levels(board)["a"] == CALM
+    assert board.fleet.now_ms == START_MS + 19 * STEP_MS
+    board.take_scores(records([make_score(key, 9_000 + step) for step in range(3) for key in "ab"]))
+    assert board.fleet.now_ms == START_MS + 9_002 * STEP_MS
+
+
+def test_silence_of_all_keys_is_told() -> None:
+    """The stream's own time stands still then, and every key looks as calm as it was."""
+    board = new_board()
+    assert board.state(START_MS)["head"]["quiet_ms"] is None
+    board.take_scores(records([make_score()]))
+    assert board.state(START_MS + 5_000)["head"]["quiet_ms"] is None
+    assert board.state(START_MS + 300_400)["head"]["quiet_ms"] == 300_000
+
+
+def test_more_open_alerts_than_are_remembered_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys know."""
+    board = new_board()
+    monkeypatch.setattr(board, "episodes", Episodes(most=2))
+    board.take_scores(records([make_score(key, 0, 1e-6, alert=f"events:0:{key}") for key in "abc"]))
+    board.take_alerts(records([make_alert(key, "opened", 1, id=f"events:0:{key}") for key in "abc"]))
+    assert board.state(START_MS)["head"]["open"] == 3
+
+
 def test_keys_unheard_of_longest_make_room_and_are_counted() -> None:
     """Memory is bounded by keys, whatever the stream sends."""
     fleet = Fleet(boards.promise_of(bundle(), None), max_keys=3)

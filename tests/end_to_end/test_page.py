@@ -159,6 +159,58 @@ def test_feedback_lands_in_its_topic_with_who_and_when(stage: Stage, shown: Dash
     assert abs(said["mute"].until_ms - said["mute"].at_ms - 3_600_000) < 1_000
 
 
+def test_what_is_typed_stays_while_the_alert_goes_on(stage: Stage, shown: Dashboard, visitor: Visitor) -> None:
+    """An open alert changes under the hands of the one who writes about it, and a newer one comes."""
+    page = visitor.page
+    raise_alert(stage)
+    open_key(page, shown)
+    why = page.get_by_label("Why the alert of").first
+    why.fill("probe mo")
+    page.evaluate("document.activeElement.dataset.typing = 1")
+    stage.feed(40)
+    stage.score()
+    expect(page.locator("article.card").first).to_contain_text("lasted")
+    page.keyboard.type("ved")
+    expect(page.locator("[data-typing]")).to_have_value("probe moved")
+    expect(page.locator("[data-typing]")).to_be_focused()
+
+
+def test_what_the_page_answers_is_seen_wherever_one_has_scrolled_to(
+    stage: Stage, shown: Dashboard, visitor: Visitor
+) -> None:
+    """That something was not stored, above all."""
+    page = visitor.page
+    raise_alert(stage)
+    open_key(page, shown)
+    page.route("**/api/feedback", lambda route: route.fulfill(status=400, json={"error": "no room"}))
+    page.set_viewport_size({"width": 390, "height": 500})
+    page.get_by_role("button", name="False alarm").click()
+    name_oneself(page)
+    expect(page.locator("#notices")).to_have_text(re.compile("Not stored: no room"))
+    expect(page.locator("#notices .notice")).to_be_in_viewport(ratio=1)
+    visitor.keep("not-stored-phone")
+
+
+def test_tab_that_nobody_sees_gives_its_connection_back(shown: Dashboard, visitor: Visitor) -> None:
+    """A browser has six for all its tabs: the seventh would wait for ever. When it is seen again it catches up."""
+    page = visitor.page
+    page.goto(shown.address)
+    expect(page.locator("#connection")).to_have_text("● Live")
+    see = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+    see += "document.dispatchEvent(new Event('visibilitychange')); }"
+    with page.expect_event("requestfailed", lambda request: "/api/stream" in request.url):
+        page.evaluate(see, True)
+    with page.expect_request(re.compile("/api/stream")):
+        page.evaluate(see, False)
+    expect(page.locator("#connection")).to_have_text("● Live")
+
+
+def test_link_that_was_cut_short_is_no_failure(shown: Dashboard, visitor: Visitor) -> None:
+    """It names a key that is not there, and the page says so."""
+    visitor.page.goto(f"{shown.address}#/key/100%")
+    expect(visitor.page.get_by_text("No such key")).to_be_visible()
+
+
 def test_script_in_the_name_of_a_key_stays_text(stage: Stage, shown: Dashboard, visitor: Visitor) -> None:
     """In the list, in the alert, in the chart and in the payload."""
     raise_alert(stage, SCRIPT)

@@ -185,6 +185,16 @@ def test_past_that_memory_lacks_is_read_from_the_log(tmp_path: Path, monkeypatch
     source.desk.close()
 
 
+@pytest.mark.parametrize("partition", [-1, 1])
+def test_past_of_a_partition_that_is_not_there_is_refused(tmp_path: Path, partition: int) -> None:
+    """A link may hold any number."""
+    with (
+        closing(SqliteLog(make_scored(tmp_path / "log.db"))) as log,
+        pytest.raises(LogError, match=f"no partition {partition}"),
+    ):
+        history_of(log, "events", (partition, "a"), START_MS, START_MS + 1)
+
+
 def test_feedback_is_appended_once_where_its_key_is(tmp_path: Path) -> None:
     """With who and when; an id that the board knows is not written again."""
     path = make_scored(tmp_path / "log.db")

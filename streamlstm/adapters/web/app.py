@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -30,6 +30,7 @@ SEND_TIMEOUT_S = 20.0  # a reader that takes nothing for so long is let go; it c
 LARGEST_BODY = 8_192
 MOST_ROWS = 200
 LONGEST_KEY = 1_024
+LARGEST_NUMBER = 2**53  # what a browser counts up to, and every log can take
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Said(msgspec.Struct, forbid_unknown_fields=True):
     id: str
     action: Action
     key: str
-    partition: int
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
     who: str
     alert: str | None = None
     note: str = ""
@@ -166,6 +167,8 @@ class Routes:
 
         ``begin`` watches a key as soon as it is known: a dashboard that was started just now still reads.
         """
+        if self._hub.readers >= MOST_READERS:  # more than that came at once
+            return
         self._hub.readers += 1
         try:
             number: int | None = None
@@ -247,9 +250,12 @@ def _number(request: Request, name: str, otherwise: int | None) -> int | None:
     if given is None:
         return otherwise
     try:
-        return int(float(given))
+        number = int(float(given))
     except (ValueError, OverflowError) as error:
         raise HTTPException(400, f"{name} must be a number") from error
+    if abs(number) > LARGEST_NUMBER:
+        raise HTTPException(400, f"{name} must be a number up to 2^53")
+    return number
 
 
 async def _told(_request: Request, error: Exception) -> Response:

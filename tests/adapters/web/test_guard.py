@@ -161,6 +161,8 @@ def test_feedback_is_stored_and_what_is_wrong_is_said() -> None:
         {"action": "mute", "minutes": 1e9},
         {"extra": 1},
         {"partition": "0"},
+        {"partition": -1},
+        {"partition": 10**30},
     ):
         assert ask("POST", "/api/feedback", source=source, headers=HERE, json=SAID | changed).status_code == 400, (
             changed
@@ -210,6 +212,29 @@ def test_slow_reader_skips_what_it_missed_and_gets_the_newest_whole() -> None:
 
 def _frame(number: int) -> Frame:
     return Frame(number, b"change %d" % number, lambda: b"whole %d" % number)
+
+
+@pytest.mark.parametrize("number", ["", "x", "nan", "inf", "-1e300", "9223372036854775808", "1e18"])
+@pytest.mark.parametrize(
+    "path",
+    ["series?from=0&until=5&partition=", "series?from=0&until=5&width=", "record?offset=", "stream?key=a&span="],
+)
+def test_number_that_no_log_can_take_is_refused(path: str, number: str) -> None:
+    """It is the asker's mistake, not the server's."""
+    assert ask("GET", f"/api/{path}{number}").status_code == 400
+
+
+def test_readers_that_come_at_once_are_bounded() -> None:
+    """All of them were let in before the first one counted."""
+
+    async def play() -> list[Any]:
+        hub = Hub()
+        routes = web.Routes(FakeSource(), hub, Guard(None, 8080), read_only=False)
+        hub.publish(_frame(1))
+        hub.readers = web.MOST_READERS
+        return [event async for event in routes._events(None)]
+
+    assert asyncio.run(play()) == []
 
 
 def test_readers_are_bounded() -> None:

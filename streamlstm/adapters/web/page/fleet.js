@@ -57,6 +57,7 @@ export class FleetView {
     this.axis = el("div", { class: "axis", "aria-hidden": "true" }, el("span", {}), el("span", {}));
     this.more = el("p", { class: "muted small" });
     this.alerts = el("ul", { class: "alerts" });
+    this.moreAlerts = el("p", { class: "muted small" });
     this.noAlerts = el("p", { class: "muted" }, "None so far. An alert appears here within a second or two of its event.");
     this.empty = el("div", { class: "empty", hidden: true });
     this.body = el(
@@ -71,7 +72,7 @@ export class FleetView {
         this.more,
         legend(),
       ),
-      el("section", { class: "side", "aria-labelledby": "alerts-title" }, el("h2", { id: "alerts-title" }, "Alerts"), this.noAlerts, this.alerts),
+      el("section", { class: "side", "aria-labelledby": "alerts-title" }, el("h2", { id: "alerts-title" }, "Alerts"), this.noAlerts, this.alerts, this.moreAlerts),
     );
     this.summary = el(
       "dl",
@@ -111,7 +112,8 @@ export class FleetView {
     set("open", count(head.open), head.open ? "look at them first" : "all calm", head.open ? "alert" : "");
     const apart = [head.warming && `${count(head.warming)} warming up`, head.silent && `${count(head.silent)} silent`, head.keys_dropped && `${count(head.keys_dropped)} long unheard of, left out`];
     set("keys", count(head.keys), apart.filter(Boolean).join(", ") || "all heard of");
-    set("rate", head.rate >= 10 ? count(head.rate) : String(head.rate), "over ten seconds");
+    const quiet = head.quiet_ms > Math.max(60000, 20 * head.gap_ms);
+    set("rate", head.rate >= 10 ? count(head.rate) : String(head.rate), head.quiet_ms ? `no score for ${span(head.quiet_ms)}` : "over ten seconds", quiet ? "raised" : "");
     const behind = head.lag !== null && head.lag > Math.max(100, 5 * head.rate);
     const page = head.behind > 1000 ? `this page still reads ${count(head.behind)}` : behind ? "the scorer is behind, or stopped" : "the scorer keeps up";
     set("lag", head.lag === null ? "–" : count(head.lag), page, behind ? "raised" : "");
@@ -207,6 +209,8 @@ export class FleetView {
     const episodes = Object.values(state.episodes).sort((a, b) => b.open - a.open || b.since_ms - a.since_ms);
     this.noAlerts.hidden = episodes.length > 0;
     arrange(this.alerts, episodes.slice(0, 20).map((episode) => this.card(episode, state.head)));
+    const more = state.head.open - episodes.slice(0, 20).filter((episode) => episode.open).length;
+    setText(this.moreAlerts, more > 0 ? `${count(more)} more are open, on the pages of their keys` : "");
     const shown = new Set(episodes.slice(0, 20).map((episode) => episode.id));
     for (const id of this.cards.keys()) if (!shown.has(id)) this.cards.delete(id);
   }
@@ -236,7 +240,11 @@ export class FleetView {
         ? el("button", { type: "button", class: "small", onclick: () => say({ ...aboutAlert(episode), action: "acknowledge" }, `You look at ${episode.key}.`) }, "Acknowledge", el("span", { class: "sr" }, ` the alert of ${episode.key}`))
         : null,
     );
-    if (known) known.item.replaceWith(item);
+    if (known) {
+      const held = known.item.contains(document.activeElement) && document.activeElement.tagName;
+      known.item.replaceWith(item);
+      if (held) (item.querySelector(held) || item.querySelector("a")).focus();
+    }
     this.cards.set(episode.id, { item, age: ageText, said });
     return item;
   }

@@ -345,9 +345,9 @@ export class KeyView {
     const known = this.cards.get(episode.id);
     if (known?.said === said) return known.item;
     const open = known ? [...known.item.querySelectorAll("details")].map((one) => one.open) : [];
-    const item = el(
-      "article",
-      { class: "card", "data-open": episode.open },
+    const facts = el(
+      "div",
+      {},
       el(
         "p",
         { class: "head" },
@@ -358,22 +358,28 @@ export class KeyView {
       el("p", { class: "muted small" }, `${oneIn(episode.tail_probability)} · peak score ${number(episode.peak_score)}${episode.threshold === null ? "" : ` over a threshold of ${number(episode.threshold)}`}`),
       evidence(episode.records[0]),
       saidText(episode),
-      this.page.readOnly ? null : this.verdict(episode),
-      this.payload(episode),
     );
-    [...item.querySelectorAll("details")].forEach((one, place) => (one.open = open[place] || false));
-    if (known) known.item.replaceWith(item);
-    this.cards.set(episode.id, { item, said });
+    const payload = this.payload(episode);
+    [...payload.querySelectorAll("details")].forEach((one, place) => (one.open = open[place] || false));
+    const hands = known?.hands || (this.page.readOnly ? null : this.verdict(episode)); // somebody may be typing in it
+    if (hands) hands.firstChild.hidden = Boolean(episode.acknowledged);
+    const item = known?.item || el("article", { class: "card" }, facts, hands, payload);
+    item.dataset.open = episode.open;
+    known?.facts.replaceWith(facts);
+    known?.payload.replaceWith(payload);
+    this.cards.set(episode.id, { item, facts, hands, payload, said });
     return item;
   }
 
   verdict(episode) {
     const why = el("input", { maxlength: 500, placeholder: "A word why (optional)", "aria-label": `Why the alert of ${new Date(episode.since_ms).toLocaleTimeString()} is true or false` });
-    const judge = (action, told) => say({ ...aboutAlert(episode), action, note: why.value }, told);
+    const judge = async (action, told) => {
+      if (await say({ ...aboutAlert(episode), action, note: why.value }, told)) why.value = "";
+    };
     return el(
       "div",
       { class: "verdict" },
-      episode.acknowledged ? null : el("button", { type: "button", onclick: () => say({ ...aboutAlert(episode), action: "acknowledge" }, `You look at ${episode.key}.`) }, "Acknowledge"),
+      el("button", { type: "button", onclick: () => say({ ...aboutAlert(episode), action: "acknowledge" }, `You look at ${episode.key}.`) }, "Acknowledge"),
       why,
       el("button", { type: "button", onclick: () => judge("true", "Marked as a true alarm.") }, "True alarm"),
       el("button", { type: "button", onclick: () => judge("false", "Marked as a false alarm.") }, "False alarm"),

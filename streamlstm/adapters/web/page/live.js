@@ -1,6 +1,7 @@
 // The live state: pushed by the server, merged here. A reconnect begins with a whole state, so nothing is missed.
 
 const CUT_OFF_MS = 8000; // the server says something every two seconds, at least
+const HIDDEN_MS = 5000;
 const RETRY_MS = [500, 1000, 2000, 5000];
 const NONE = -3;
 
@@ -15,11 +16,13 @@ export class Live extends EventTarget {
     this.heard = 0;
     setInterval(() => this.check(), 1000);
     addEventListener("online", () => this.open());
+    document.addEventListener("visibilitychange", () => this.rest());
   }
 
   // Begin to listen; with a key, to that key too.
   open(watched = this.watched) {
     this.watched = watched;
+    this.rests = false;
     this.close();
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries(watched || {}))
@@ -38,12 +41,24 @@ export class Live extends EventTarget {
     on("nokey", () => this.dispatchEvent(new CustomEvent("nokey")));
     source.addEventListener("error", () => this.source === source && this.lost());
     this.heard = Date.now();
+    this.rest();
   }
 
   close() {
     if (this.source) this.source.close();
     this.source = null;
     clearTimeout(this.retry);
+  }
+
+  // A browser has six connections for all its tabs: one that nobody sees gives its own back after a while.
+  rest() {
+    clearTimeout(this.resting);
+    if (!document.hidden && this.rests) this.open();
+    else if (document.hidden && this.source)
+      this.resting = setTimeout(() => {
+        this.close();
+        this.rests = true;
+      }, HIDDEN_MS);
   }
 
   // The browser's own retries stop at some errors; ours do not.

@@ -91,7 +91,7 @@ class Page {
     this.leave();
     const [path, query] = location.hash.replace(/^#/, "").split("?");
     const parameters = new URLSearchParams(query || "");
-    const key = path.startsWith("/key/") ? decodeURIComponent(path.slice(5)) : null;
+    const key = path.startsWith("/key/") ? decoded(path.slice(5)) : null;
     if (key === null) {
       document.title = "streamlstm";
       this.view = new FleetView(this.live, this);
@@ -149,6 +149,15 @@ class Page {
     const place = byId("trouble") || byId("notices").insertAdjacentElement("afterend", el("p", { id: "trouble", class: "notice warn", role: "status" }));
     place.hidden = !text;
     setText(place, text);
+  }
+}
+
+// A link that was cut short, or written by hand, may hold what is no encoding.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 
