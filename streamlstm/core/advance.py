@@ -17,7 +17,8 @@ from streamlstm.core.alert import (
     RESOLVED,
     EpisodeParameters,
 )
-from streamlstm.core.channels import observe_channels
+from streamlstm.core.arithmetic import copy
+from streamlstm.core.channels import novelty, observe_channels
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 from streamlstm.core.feature import FeatureParameters, write_inputs
@@ -151,6 +152,7 @@ class Scratch(NamedTuple):
     head: NDArray[np.float32]
     errors: NDArray[np.float32]
     whitened: NDArray[np.float32]
+    near: NDArray[np.float32]
 
 
 def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
@@ -165,6 +167,7 @@ def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
         head=np.zeros(model.head_bias.shape[0], np.float32),
         errors=np.zeros(parameters.score.whitening.shape[0], np.float32),
         whitened=np.zeros(errors, np.float32),
+        near=np.zeros(novelty.scratch_floats(parameters.score.fitted.novelty), np.float32),
     )
 
 
@@ -217,7 +220,7 @@ def _write_embeddings(inputs: NDArray[np.float32], categories: NDArray[np.int64]
     start = inputs.shape[0] - categories.shape[0] * size
     for feature in range(categories.shape[0]):
         row = model.embedding_start[feature] + categories[feature]
-        inputs[start + feature * size : start + (feature + 1) * size] = model.embeddings[row]
+        copy(inputs[start + feature * size :], model.embeddings[row])
 
 
 @compiled
@@ -272,12 +275,12 @@ def advance(
         gap_ms = float(timestamp_ms - integers[LAST_TIMESTAMP_MS]) if event > 0 else -1.0
         write_inputs(scratch.inputs, scratch.present, events.values[i], gap_ms, timestamp_ms, integers[SCALER], feature)
         _write_embeddings(scratch.inputs, events.categories[i], model)
-        results.inputs[i] = scratch.inputs[:values]
+        copy(results.inputs[i], scratch.inputs[:values])
         judged = event >= max(model.horizon, SETTLING_EVENTS) and scratch.present.any()
         if judged:
             start = slot(event, 1, values)
-            results.location[i] = waiting[start : start + values]
-            results.scale[i] = waiting[start + values : start + 2 * values]
+            copy(results.location[i], waiting[start : start + values])
+            copy(results.scale[i], waiting[start + values : start + 2 * values])
             write_errors(
                 scratch.errors[: scratch.whitened.shape[0]],
                 waiting,
@@ -294,17 +297,19 @@ def advance(
         integers[LAST_CHECKSUM] = events.checksum[i]
         watermarks[events.place[i]] = max(watermarks[events.place[i]], timestamp_ms)
         if results.hidden.shape[0] > 0:
-            results.hidden[i] = hidden[top:]
+            copy(results.hidden[i], hidden[top:])
         if not judged:
             results.status[i] = WARMING_UP if event < parameters.score.warmup_events else NO_VALUE
             continue
         if results.errors.shape[0] > 0:
-            results.errors[i] = scratch.errors[: scratch.whitened.shape[0]]
+            copy(results.errors[i], scratch.errors[: scratch.whitened.shape[0]])
         distance = whiten(scratch.whitened, scratch.errors, scratch.present, parameters.score.whitening)
         integers[SCORED] += 1
         newness = _F(2.0) / _F(min(integers[SCORED], parameters.score.span) + 1)
         seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness, integers[SCORED])
-        observe_channels(results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted)
+        observe_channels(
+            results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted, scratch.near
+        )
         if event < parameters.score.warmup_events:
             results.status[i] = WARMING_UP
             continue

@@ -7,11 +7,19 @@ generations. These use only +, −, ×, ÷ and bit patterns, which IEEE 754 fixe
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamlstm.core.compiled import compiled
 
 _F = np.float32
 _I = np.int32
+
+
+@compiled
+def copy(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
+    """Copy ``source`` (n,) to the first n of ``target``; they must not overlap (assigning to a slice tests for it)."""
+    for i in range(source.shape[0]):
+        target[i] = source[i]
 
 
 @compiled

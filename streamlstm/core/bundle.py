@@ -36,7 +36,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 3
+VERSION = 4
 MAX_LAYERS = 64
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
@@ -194,8 +194,8 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
             "score.knots": (len(NAMES), None),
             "score.surprises": (len(NAMES), None),
             "score.slopes": (len(NAMES),),
-            "novelty.centre": (a.hidden,),
-            "novelty.projection": (None, a.hidden),
+            "novelty.centre": (None,),
+            "novelty.projection": (a.hidden, None),
             "novelty.references": (None, None),
             "record.low": (len(record.SPANS), a.values),
             "record.high": (len(record.SPANS), a.values),

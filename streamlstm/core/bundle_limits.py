@@ -53,10 +53,13 @@ def check_score(arrays: Mapping[str, NDArray[Any]]) -> None:
     if not (np.diff(knots, axis=1) > 0).all() or not (np.diff(surprises, axis=1) >= 0).all():
         raise BundleError("the arrays 'score.knots' and 'score.surprises' must ascend")
     projection, references = arrays["novelty.projection"], arrays["novelty.references"]
-    if len(projection) != len(references) or references.size == 0:
+    directions = projection.shape[1]
+    if directions % 4 or len(references) != directions or references.size == 0:
         raise BundleError(
-            f"the array 'novelty.references' has shape {references.shape}, expected ({len(projection)}, …)"
+            f"the array 'novelty.references' has shape {references.shape}, expected ({directions}, …), a multiple of 4"
         )
+    if len(arrays["novelty.centre"]) != directions:
+        raise BundleError(f"the array 'novelty.centre' has {len(arrays['novelty.centre'])} values, not {directions}")
     if not (arrays["record.low"] <= arrays["record.high"]).all():
         raise BundleError("the array 'record.low' holds values above those of 'record.high'")
 

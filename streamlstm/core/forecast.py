@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.arithmetic import softplus32
+from streamlstm.core.arithmetic import copy, softplus32
 from streamlstm.core.compiled import compiled
 from streamlstm.core.model import Model
 from streamlstm.core.step import add_product
@@ -64,12 +64,13 @@ def write_forecasts(
 
     ``head`` is scratch space, (2·L·D,).
     """
-    head[:] = model.head_bias
+    copy(head, model.head_bias)
     add_product(head, hidden, model.head)
     half = head.shape[0] // 2
+    locations, scales = head[:half], head[half:]
+    for j in range(half):  # apart from the copying, so that it runs in vector units
+        scales[j] = softplus32(scales[j]) + _F(SMALLEST_SCALE)
     for horizon in range(1, model.horizon + 1):
-        start = slot(event, horizon, values)
-        for d in range(values):
-            j = (horizon - 1) * values + d
-            waiting[start + d] = head[j]
-            waiting[start + values + d] = softplus32(head[half + j]) + _F(SMALLEST_SCALE)
+        start, first = slot(event, horizon, values), (horizon - 1) * values
+        copy(waiting[start:], locations[first : first + values])
+        copy(waiting[start + values :], scales[first : first + values])

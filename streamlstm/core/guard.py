@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlstm.core.alert import CLOSED, COOLING, OPENED, EpisodeParameters, advance_episode, is_calm
+from streamlstm.core.arithmetic import copy
 from streamlstm.core.compiled import compiled
 from streamlstm.core.state import HELD_EVENTS, KEPT, KEPT_TAIL, PEAK_SCORE, PHASE, QUICK_TAIL, STEADY_TAIL, TAIL_FLOATS
 from streamlstm.core.threshold import TailParameters, learn_tail, score_at, tail_probability
@@ -48,7 +49,7 @@ def judge_score(
     quick_tail = tails[QUICK_TAIL : QUICK_TAIL + TAIL_FLOATS]
     phase = integers[PHASE]
     if phase == CLOSED:
-        quick_tail[:] = steady_tail
+        copy(quick_tail, steady_tail)
     steady = tail_probability(score, steady_tail, parameters)
     in_force = quick_tail
     if phase == COOLING and score > peaks[PEAK_SCORE]:  # what is worse than the episode was is new
@@ -79,7 +80,7 @@ def _learn_steady(
     current = tails[STEADY_TAIL : STEADY_TAIL + TAIL_FLOATS]
     kept = tails[KEPT_TAIL : KEPT_TAIL + TAIL_FLOATS]
     if action == OPENED and integers[KEPT] == NO_TAIL:
-        kept[:] = current
+        copy(kept, current)
         integers[KEPT] = SAME
     if integers[PHASE] == CLOSED:
         integers[HELD_EVENTS] = 0
@@ -109,7 +110,7 @@ def _go_back_if_calm(
     """Put the kept tail in force again when enough events in a row were calm by it."""
     integers[KEPT] = integers[KEPT] + 1 if is_calm(tail_probability(score, kept, parameters), episode) else LEARNED
     if integers[KEPT] - LEARNED >= episode.resolve_after_events:
-        current[:] = kept
+        copy(current, kept)
         integers[KEPT] = NO_TAIL
         integers[HELD_EVENTS] = 0
 

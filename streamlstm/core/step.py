@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.arithmetic import sigmoid32, tanh32
+from streamlstm.core.arithmetic import copy, sigmoid32, tanh32
 from streamlstm.core.compiled import compiled
 from streamlstm.core.model import Model
 
@@ -35,6 +35,8 @@ def lstm_step(
     """Advance ``hidden`` and ``cell``, both (layers · H,), by one event, in place.
 
     ``joined`` and ``gates`` are scratch space, at least as long as the largest layer's K and 4H.
+    Loops run from zero over slices and write one array each: so the compiler sees that no index wraps around and no
+    arrays overlap, and uses vector units.
     Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
     size = gates.shape[0] // 4
@@ -43,16 +45,19 @@ def lstm_step(
         h = hidden[layer * size : (layer + 1) * size]
         c = cell[layer * size : (layer + 1) * size]
         width = layer_input.shape[0]
-        joined[:width] = layer_input
-        joined[width : width + size] = h
+        copy(joined, layer_input)
+        copy(joined[width:], h)
         joined[width + size : matrix.shape[0]] = np.float32(0.0)
-        gates[:] = model.biases[layer]
+        copy(gates, model.biases[layer])
         add_product(gates, joined, matrix)
+        admitted, kept, shown, candidate = gates[:size], gates[size:], gates[2 * size :], gates[3 * size :]
         for j in range(3 * size):
             gates[j] = sigmoid32(gates[j])
-        for j in range(3 * size, 4 * size):
-            gates[j] = tanh32(gates[j])
         for j in range(size):
-            c[j] = gates[size + j] * c[j] + gates[j] * gates[3 * size + j]
-            h[j] = gates[2 * size + j] * tanh32(c[j])
+            candidate[j] = tanh32(candidate[j])
+        for j in range(size):
+            candidate[j] = kept[j] * c[j] + admitted[j] * candidate[j]
+        copy(c, candidate[:size])
+        for j in range(size):
+            h[j] = shown[j] * tanh32(candidate[j])
         layer_input = h

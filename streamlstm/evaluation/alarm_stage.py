@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamlstm.core.alert import OPEN, RESOLVED, EpisodeParameters
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.guard import judge_score
 from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, LAST_OFFSET, OPENED_OFFSET, PHASE, TAILS
 from streamlstm.core.threshold import TailParameters, tail_parameters
@@ -47,7 +47,7 @@ def detect(
     return Detection(name, np.where(judged, score, np.nan), flagged, alert)
 
 
-@compiled
+@compiled_with_arrays
 def _alarms(
     scores: NDArray[np.float32], at: NDArray[np.int64], episode: EpisodeParameters, parameters: TailParameters
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

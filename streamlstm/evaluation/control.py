@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.evaluation.stream import TEST, Stream
 from streamlstm.evaluation.surprise import surprise_curve
 
@@ -34,7 +34,7 @@ def no_model(stream: Stream, _seed: int) -> NDArray[np.float64]:
     return scores
 
 
-@compiled
+@compiled_with_arrays
 def _excess(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return, per event of one key, the largest relative excess over its D values; NaN for the first events."""
     events, width = values.shape

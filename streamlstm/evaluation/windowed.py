@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.channels import observe_channels, state_floats
+from streamlstm.core.channels import novelty, observe_channels, state_floats
 from streamlstm.core.channels.seen import Seen
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.feature import category_ids
 from streamlstm.core.forecast import SMALLEST_SCALE
 from streamlstm.core.score import ScoreParameters, combine, whiten
@@ -29,6 +29,7 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
     """Return scores of all events but those of the learning part, (N,); NaN where a window would be too short."""
     scores = np.full(len(stream), np.nan)
     inputs = _with_embeddings(stream, bundle)
+    near = np.zeros(novelty.scratch_floats(bundle.score.fitted.novelty), np.float32)
     for part in stream.of_each_key():
         begin = max(part.start, int(np.searchsorted(stream.part[part], LEARN, side="right")) + part.start)
         first = max(begin, part.start + WINDOW_EVENTS)
@@ -37,7 +38,7 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
         at = np.arange(first, part.stop)
         errors, hidden = forecast_errors(inputs, stream, at, bundle)
         floats = state_floats(stream.values.shape[1])
-        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score, floats)
+        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score, floats, near)
     return scores
 
 
@@ -85,7 +86,7 @@ def forecast_errors(
     return errors, states
 
 
-@compiled
+@compiled_with_arrays
 def _scores(
     errors: NDArray[np.float32],
     hidden: NDArray[np.float32],
@@ -93,6 +94,7 @@ def _scores(
     present: NDArray[np.bool_],
     score: ScoreParameters,
     running_floats: int,
+    near: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     """Return the score of each event of one key, by the channels of the scorer."""
     padded = np.zeros(score.whitening.shape[0], np.float32)
@@ -109,6 +111,6 @@ def _scores(
         distance = whiten(whitened, padded, present[i], score.whitening)
         scored += 1
         newness = _F(2.0) / _F(min(scored, score.span) + 1)
-        observe_channels(raw, running, Seen(distance, values[i], hidden[i], newness, scored), score.fitted)
+        observe_channels(raw, running, Seen(distance, values[i], hidden[i], newness, scored), score.fitted, near)
         result[i] = combine(decades, raw, score)
     return result

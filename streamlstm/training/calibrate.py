@@ -217,9 +217,9 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int, re
         weights=channel_weights(record_share),
         fitted=Fitted(
             novelty.Fitted(
-                np.zeros(architecture.hidden, np.float32),
-                np.zeros((1, architecture.hidden), np.float32),
-                np.zeros((1, 1), np.float32),
+                np.zeros(4, np.float32),
+                np.zeros((architecture.hidden, 4), np.float32),
+                np.zeros((4, 1), np.float32),
             ),
             record.unfitted(architecture.values),
         ),

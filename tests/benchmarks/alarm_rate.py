@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from streamlstm.core.alert import EpisodeParameters
 from streamlstm.core.bundle import Alerting
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.guard import judge_score
 from streamlstm.core.state import EPISODE_FLOATS, INTEGERS, TAILS
 from streamlstm.core.threshold import TailParameters, tail_parameters
@@ -25,7 +25,7 @@ SEED = 0
 MEMORY = 0.9  # correlation of a score with the one before, before it is made log-normal
 
 
-@compiled
+@compiled_with_arrays
 def _flagged(scores: NDArray[np.float32], episode: EpisodeParameters, parameters: TailParameters) -> int:
     integers, floats = np.zeros(INTEGERS, np.int64), np.zeros(EPISODE_FLOATS, np.float32)
     tails = np.zeros(TAILS, np.float32)

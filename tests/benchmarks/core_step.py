@@ -39,7 +39,7 @@ def bundle(hidden: int = 48) -> Bundle:
         make_record(
             {"sensor": "a", "time": 10**12 + 1000 * i, **{f"f{c}": float(rng.normal()) for c in range(CHANNELS)}}
         )
-        for i in range(2000)
+        for i in range(8000)
     ]
     return train(make_history(records, schema), schema, Options(hidden=hidden, updates=10, lanes=4)).bundle
 

@@ -10,27 +10,36 @@ from streamlstm.core.channels.seen import Seen
 
 
 def references(*points: list[float]) -> np.ndarray:
-    """Return reference points as (directions, points)."""
-    return np.ascontiguousarray(np.array(points, np.float32).T)
+    """Return reference points as (four directions, points)."""
+    found = np.zeros((4, len(points)), np.float32)
+    found[: len(points[0])] = np.array(points).T
+    return found
+
+
+def nearest_mean(point: np.ndarray, known: np.ndarray) -> float:
+    """Return the mean distance of a point to the nearest of ``known``."""
+    padded = np.zeros(4, np.float32)
+    padded[: len(point)] = point
+    return float(novelty.nearest_mean(padded, known, np.zeros(known.shape[1] + novelty.NEIGHBOURS, np.float32)))
 
 
 def fitted(*points: list[float]) -> Fitted:
-    """Return a novelty that knows points of a two-dimensional hidden state."""
+    """Return a novelty that knows points in the first two directions of a hidden state of four."""
     return Fitted(
-        novelty.Fitted(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), references(*points)), record.unfitted(2)
+        novelty.Fitted(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), references(*points)), record.unfitted(2)
     )
 
 
 def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: float = 1.0, age: int = 1) -> Seen:
     """Return one event at the origin of the hidden state."""
     values = np.array([0.0] if inputs is None else inputs, np.float32)
-    return Seen(np.float32(distance), values, np.zeros(2, np.float32), np.float32(newness), age)
+    return Seen(np.float32(distance), values, np.zeros(4, np.float32), np.float32(newness), age)
 
 
 def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
     """Return the raw values of one event, by channel, advancing ``running``."""
     raw = np.full(len(NAMES), np.nan, np.float32)
-    observe_channels(raw, running, event, known)
+    observe_channels(raw, running, event, known, np.zeros(novelty.scratch_floats(known.novelty), np.float32))
     return raw.tolist()
 
 
@@ -98,12 +107,12 @@ def test_nearest_mean_among_many_is_that_of_the_five_nearest() -> None:
     points = rng.normal(size=(200, 3)).astype(np.float32)
     point = rng.normal(size=3).astype(np.float32)
     distances = np.sort(np.linalg.norm(points - point, axis=1))
-    assert novelty.nearest_mean(point, references(*points)) == pytest.approx(distances[:5].mean(), rel=1e-5)
+    assert nearest_mean(point, references(*points)) == pytest.approx(distances[:5].mean(), rel=1e-5)
 
 
 def test_nearest_mean_among_fewer_than_five_is_that_of_all() -> None:
     """Few references do not make the distance infinite."""
-    assert novelty.nearest_mean(np.zeros(1, np.float32), references([3.0], [5.0])) == 4.0
+    assert nearest_mean(np.zeros(1), references([3.0], [5.0])) == 4.0
 
 
 def test_novelty_fit_whitens_the_states_it_knows() -> None:
@@ -111,18 +120,19 @@ def test_novelty_fit_whitens_the_states_it_knows() -> None:
     rng = np.random.default_rng(1)
     states = (rng.normal(size=(4000, 6)) @ rng.normal(size=(6, 12)) + 5).astype(np.float32)
     known = novelty.fit(states, seed=0)
-    assert known.projection.shape == (6, 12)  # the states fill six directions only
-    projected = (states - known.centre) @ known.projection.T
+    assert known.projection.shape == (12, 8)
+    projected = states @ known.projection - known.centre
     assert np.abs(projected.mean(axis=0)).max() < 1e-3
-    assert projected.std(axis=0) == pytest.approx(np.ones(6), abs=1e-2)
-    assert known.references.shape == (6, novelty.REFERENCES)
+    filled = [1.0] * 6 + [0.0] * 2  # the states fill six directions only; four are taken at a time
+    assert projected.std(axis=0) == pytest.approx(np.array(filled), abs=1e-2)
+    assert known.references.shape == (8, novelty.REFERENCES)
 
 
 def test_novelty_fit_keeps_at_most_eight_directions_and_repeats_itself() -> None:
     """The same seed draws the same references, another seed others."""
     states = np.random.default_rng(2).normal(size=(2000, 16)).astype(np.float32)
     known, again, other = novelty.fit(states, 0), novelty.fit(states, 0), novelty.fit(states, 1)
-    assert known.projection.shape[0] == novelty.DIRECTIONS
+    assert known.projection.shape[1] == novelty.DIRECTIONS
     assert np.array_equal(known.references, again.references)
     assert not np.array_equal(known.references, other.references)
 

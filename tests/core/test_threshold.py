@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import genpareto
 
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.state import TAIL_SCALE, TAIL_START
 from streamlstm.core.threshold import (
     LEARNING_RATE,
@@ -46,7 +46,7 @@ def probability(score: float, tail: np.ndarray, parameters: TailParameters = PAR
     return float(tail_probability(np.float32(score), tail, parameters))
 
 
-@compiled
+@compiled_with_arrays
 def follow(scores: NDArray[np.float32], parameters: TailParameters) -> NDArray[np.float32]:
     """Return a new key's tail after each score, all learned but those that are flagged."""
     tail = np.array([parameters.start, parameters.scale], np.float32)

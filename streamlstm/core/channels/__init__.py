@@ -44,10 +44,17 @@ def channel_weights(record_share: float) -> NDArray[np.float32]:
 
 
 @compiled
-def observe_channels(raw: NDArray[np.float32], running: NDArray[np.float32], seen: Seen, fitted: Fitted) -> None:
-    """Write every channel's raw value, and advance its running state; (channels,) and more."""
+def observe_channels(
+    raw: NDArray[np.float32],
+    running: NDArray[np.float32],
+    seen: Seen,
+    fitted: Fitted,
+    near: NDArray[np.float32],
+) -> None:
+    """Write every channel's raw value, and advance its running state; (channels,) and more. ``near`` is novelty's
+    scratch space."""
     raw[0] = forecast_error.observe(running[0:1], seen)
     raw[1] = smoothed_error.observe(running[1:2], seen)
-    raw[2] = novelty.observe(running[2:3], seen, fitted.novelty)
+    raw[2] = novelty.observe(running[2:3], seen, fitted.novelty, near)
     raw[3] = level.observe(running[3:4], seen)
     raw[4] = record.observe(running[4:], seen, fitted.record)

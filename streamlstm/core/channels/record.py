@@ -65,21 +65,18 @@ def observe(running: NDArray[np.float32], seen: Seen, fitted: Fitted) -> np.floa
 
 def fit(inputs: NDArray[np.float32], keys: Iterable[tuple[int, int]]) -> Fitted:
     """Return the median over keys of the ranges that they end with; a key's inputs, (n, D), are first…last."""
-    ended = np.array([_ranges(inputs[first:last]) for first, last in keys if last > first])
-    return Fitted(*np.ascontiguousarray(np.median(ended, axis=0), dtype=np.float32))
+    ended = []
+    for first, last in keys:
+        if last > first:
+            running = np.zeros(FLOATS * inputs.shape[1], np.float32)
+            _observe_all(running, inputs[first:last], unfitted(inputs.shape[1]))
+            ended.append(running.reshape(len(SPANS), inputs.shape[1], 3))
+    low_and_high = np.median(ended, axis=0)[..., 1:]
+    return Fitted(*np.ascontiguousarray(np.moveaxis(low_and_high, -1, 0), dtype=np.float32))
 
 
 @compiled
-def _ranges(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return low and high, (2, spans, D), after one key's events."""
-    values = inputs.shape[1]
-    point = np.zeros((len(SPANS), values), np.float32)
-    running = np.zeros(FLOATS * values, np.float32)
+def _observe_all(running: NDArray[np.float32], inputs: NDArray[np.float32], fitted: Fitted) -> None:
+    """Advance the running state by one key's events, (n, D)."""
     for i in range(inputs.shape[0]):
-        observe(running, Seen(_F(0.0), inputs[i], inputs[i], _F(0.0), i + 1), Fitted(point, point))
-    ranges = np.empty((2, len(SPANS), values), np.float32)
-    for span in range(len(SPANS)):
-        for d in range(values):
-            ranges[0, span, d] = running[3 * (span * values + d) + 1]
-            ranges[1, span, d] = running[3 * (span * values + d) + 2]
-    return ranges
+        observe(running, Seen(_F(0.0), inputs[i], inputs[i], _F(0.0), i + 1), fitted)
