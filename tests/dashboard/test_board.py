@@ -23,7 +23,7 @@ from tests.dashboard.boards import make_score, records, scored
 
 def new_board() -> Board:
     """Return an empty board with an alarm rate of one in a thousand."""
-    return Board("events", bundle(), 1e-3)
+    return Board("events", bundle(), bundle().promised(1e-3))
 
 
 def levels(board: Board, wall_ms: int = START_MS) -> dict[str, int]:
@@ -151,7 +151,7 @@ def test_more_open_alerts_than_are_remembered_are_counted(monkeypatch: pytest.Mo
 
 def test_keys_unheard_of_longest_make_room_and_are_counted() -> None:
     """Memory is bounded by keys, whatever the stream sends."""
-    fleet = Fleet(boards.promise_of(bundle(), None), max_keys=3)
+    fleet = Fleet(boards.promise_of(bundle()), max_keys=3)
     for step, key in enumerate("abcade"):
         fleet.take_score(records([make_score(key, step)])[0])
     assert [card.key[1] for card in fleet.cards()] == ["a", "d", "e"]

@@ -38,7 +38,6 @@ def test_settings_of_one_name_mean_one_thing(kind: type) -> None:
     """One environment variable may serve several commands, so options of one name have one type."""
     types = {field.name: field.type for other in ALL for field in dataclasses.fields(other)}
     differing = {
-        "alarm_rate",
         "log",
         "model",
         "partitions",
