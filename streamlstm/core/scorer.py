@@ -68,7 +68,7 @@ class Outcome:
     """A scored poll that is not yet current: what to commit, and the rows to accept after it.
 
     ``scores`` and ``alerts`` are the records before encoding, in the order of the events. ``watched_ms``: event time
-    that passed for the poll's keys, all together; a silence after which a key starts anew does not count.
+    that passed for the poll's keys, all together, but for those that started anew after a silence.
     """
 
     poll: Poll

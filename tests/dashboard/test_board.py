@@ -256,3 +256,16 @@ def _make(board: Board, since_ms: int, width: int, first: int | None) -> dict[st
     found = board.stretch((0, "a"), since_ms, START_MS + 10**9)
     assert found is not None
     return board.series.make(found[0], width, ("flow",), first)
+
+
+def test_alerts_per_key_and_time_stand_beside_the_budget() -> None:
+    """Of the alerts that opened since the page looks, and of the time of all keys; a start anew is not waited for."""
+    board = Board("events", bundle(), bundle().promised(alarms="2 per key per hour"))
+    hour = 3_600_000 // STEP_MS
+    board.take_scores(records([make_score("a", 0, 1e-9, alert="events:0:7"), make_score("b", 0)]))
+    assert board.state(START_MS)["head"]["alarms"]["realised"] is None
+    scores = [make_score("a", hour, 1e-9, alert=f"events:0:{hour}"), make_score("b", hour)]
+    board.take_scores(records([*scores, make_score("b", 3 * hour, None)]))
+    assert board.state(START_MS)["head"]["alarms"] == {
+        "unit": "hour", "promised": 2.0, "realised": 0.5, "opened": 1, "due": 4.0
+    }  # fmt: skip
