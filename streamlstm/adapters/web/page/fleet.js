@@ -121,9 +121,15 @@ export class FleetView {
     const realised = head.scored ? head.flagged / head.scored : null;
     const early = head.scored * head.promised < 3 ? ", too few to tell" : "";
     set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${early}`);
-    const { unit, promised, realised: came, opened, due } = head.alarms;
-    const over = came !== null && came > promised && opened - due > 3;
-    set("alarms", came === null ? "–" : `${number(came)} a ${unit}`, `promised at most ${number(promised)}; ${count(opened)} opened${due < 3 ? ", too few to tell" : ""}`, over ? "raised" : "");
+    this.showAlarms(head.alarms, set);
+  }
+
+  // How many alerts opened beside how many were promised. One alert in the first minute is not 1,440 a day.
+  showAlarms({ unit, promised, realised, opened, due }, set) {
+    const few = realised === null || (due < 3 && opened < 3);
+    const value = few ? `${count(opened)} so far` : `${number(realised)} a ${unit}`;
+    const more = few ? ", too few to tell" : `; ${count(opened)} opened`;
+    set("alarms", value, `promised at most ${number(promised)} a ${unit}${more}`, opened - due > 3 ? "raised" : "");
   }
 
   showEmpty(head) {
