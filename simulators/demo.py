@@ -57,9 +57,9 @@ class Plan:
     false_alarms_per_hour: float = 1.0
 
     @property
-    def alarm_rate(self) -> float:
-        """The promised rate per event that makes the promised alarms per key and hour."""
-        return self.false_alarms_per_hour / (3600 * self.events_per_s)
+    def alarms(self) -> str:
+        """The alarm budget, in words."""
+        return f"{self.false_alarms_per_hour:g} per key per hour"
 
 
 PLANS = (
@@ -215,8 +215,7 @@ def _is_trained(plan: Plan, directory: Path, seed: int, console: Console) -> boo
     console.print(
         f"{model} was made by an earlier run with this seed, and is used again."
         if trained
-        else f"An alarm rate of {plan.alarm_rate:.1e} per event of {plan.feed}: "
-        f"{counted(plan.false_alarms_per_hour, 'false alarm')} an hour and key, at {plan.events_per_s:g} a second.",
+        else f"An alarm budget for {plan.feed}: at most {plan.alarms} is what false alarms may come to.",
         highlight=False,
     )
     return trained
@@ -225,7 +224,7 @@ def _is_trained(plan: Plan, directory: Path, seed: int, console: Console) -> boo
 def _training(plan: Plan, directory: Path, seed: int) -> list[object]:
     schema, history, model = (directory / f"{plan.feed}.{end}" for end in ("toml", "history.jsonl", "model"))
     return ["train", "--stream", schema, "--history", history, "--out", model,
-            "--alarm-rate", f"{plan.alarm_rate:.3g}", "--seed", seed]  # fmt: skip
+            "--alarms", plan.alarms, "--seed", seed]  # fmt: skip
 
 
 @dataclass

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -561,3 +561,44 @@ def test_inspected_bundle_in_a_pipe_has_its_digest_in_one_piece(
     """To be searched and cut by other programs."""
     monkeypatch.setenv("COLUMNS", "40")
     assert read_bundle(bundle_directory).digest in run("inspect", bundle_directory).out
+
+
+# Alarm budget
+
+
+def test_alarm_budget_comes_from_flag_over_variable_over_file(
+    settings_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every option; the words stay as they were given."""
+    Path("streamlstm.toml").write_text('[score]\nalarms = "1 per key per week"\n')
+    score = ("score", "--log", "sqlite:///x")
+    assert settings_of(*score).alarms == "1 per key per week"
+    monkeypatch.setenv("STREAMLSTM_ALARMS", "2 per key per day")
+    assert settings_of(*score).alarms == "2 per key per day"
+    assert settings_of(*score, "--alarms", "3 per key per hour").alarms == "3 per key per hour"
+
+
+def test_alarm_budget_beside_a_rate_is_refused_wherever_they_come_from(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are named; `config` then shows both, and where they came from."""
+    Path("streamlstm.toml").write_text('[score]\nalarms = "1 per key per week"\n')
+    monkeypatch.setenv("STREAMLSTM_ALARM_RATE", "1e-4")
+    ended = run("score", "x.csv")
+    assert ended.status == 1
+    assert "--alarm-rate 0.0001 and --alarms '1 per key per week' promise two things" in ended.errors
+    shown = run("config", "score").out
+    assert re.search(r"alarm_rate +1e-4 +STREAMLSTM_ALARM_RATE", shown)
+    assert re.search(r"alarms +1 per key per week +/.*streamlstm.toml", shown)
+
+
+@pytest.mark.parametrize("command", ["train", "score", "check", "evaluate", "dashboard", "config"])
+def test_words_that_are_no_budget_are_refused_by_every_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """With what is accepted."""
+    monkeypatch.setenv("STREAMLSTM_ALARMS", "rarely")
+    needed = {"train": ["--stream", "s.toml"], "dashboard": ["--log", "sqlite:///x"]}
+    ended = run(command, *needed.get(command, []))
+    assert ended.status == 2
+    assert "'rarely' is no alarm budget: give NUMBER per key per hour, day, week, month or year" in ended.errors

@@ -15,6 +15,7 @@ from streamlstm.adapters.health import Health
 from streamlstm.adapters.metrics import AGES_S, PREFIX, Metrics
 from streamlstm.core.advance import SCORED_EVENT, STATUSES
 from streamlstm.core.alert import OPEN
+from streamlstm.core.budget import UNITS_MS, Promised
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
 from streamlstm.core.scorer import Outcome
@@ -65,6 +66,8 @@ class ScorerMetrics(Metrics):
         self._bundle = self.gauge("bundle_info", "The bundle in force.", "bundle", "topic", "group")
         self._group = group
         self._promised = self.gauge("promised_alarm_ratio", "Share of the scored events that may be flagged.")
+        self._budget = self.gauge("promised_alerts_per_key_week", "Alerts that may open, on average over keys.")
+        self._watched = self.counter("watched_key_seconds_total", "Event time that passed for the keys, all together.")
         self._events = self.counter("events_total", "Events with a score record.", "status")
         self._flagged = self.counter("flagged_events_total", "Scored events at or beyond their key's threshold.")
         self._scores = Scores()
@@ -90,12 +93,13 @@ class ScorerMetrics(Metrics):
         for action in ACTIONS:
             self._alerts.labels(action)
 
-    def restarted(self, bundle: Bundle, alarm_rate: float) -> None:
+    def restarted(self, bundle: Bundle, promised: Promised) -> None:
         """Show what is in force."""
         self._bundle.clear()
         self._bundle.labels(bundle.name, self.topic, self._group).set(1)
-        self._promised.set(alarm_rate)
-        self._rate = alarm_rate
+        self._promised.set(promised.alarm_rate)
+        self._budget.set(promised.budget.due(UNITS_MS["week"]))
+        self._rate = promised.alarm_rate
         self._open_keys.clear()
 
     def committed(self, commit: Commit, seconds: float) -> None:
@@ -117,6 +121,7 @@ class ScorerMetrics(Metrics):
         scored = results.status == SCORED_EVENT
         self._scores.add(results.score[scored])
         self._flagged.inc(int(np.count_nonzero(results.probability[scored] <= np.float32(self._rate))))
+        self._watched.inc(outcome.watched_ms / 1000)
         for rejection in outcome.rejections:
             self.dead_letters.labels(rejection.reason).inc()
         for alert in outcome.alerts:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamlstm.core.advance import Parameters
 from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.budget import Promised, promised
 from streamlstm.core.bundle_limits import (
     check_alerting,
     check_calibration,
@@ -60,11 +61,13 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
     ``tail_start``, ``tail_scale`` and ``tail_shape``: the generalised Pareto tail of the score above its 95 % quantile.
-    ``record_share``: the weight of the channel that needs no model.
+    ``record_share``: the weight of the channel that needs no model. ``mean_gap_ms``: between events of a key, over the
+    whole history.
     """
 
     period: int
     warmup_events: int
+    mean_gap_ms: float
     record_share: float
     tail_start: float
     tail_scale: float
@@ -104,6 +107,13 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
     def name(self) -> str:
         """The first 12 digits of the digest; in every score, alert and state."""
         return self.digest[:12]
+
+    def promised(self, alarm_rate: float | None = None, alarms: str | None = None) -> Promised:
+        """Return what is promised with this rate, or these words, or neither: then the bundle's own rate.
+
+        Raises :class:`SettingsError` for words that no rate keeps to.
+        """
+        return promised(alarm_rate or self.alerting.alarm_rate, alarms, self.calibration.mean_gap_ms)
 
     def parameters(self, alerting: Alerting | None = None, *, explain_all: bool = False) -> Parameters:
         """Return what the numeric walk needs; ``alerting`` replaces the bundle's own."""
@@ -321,6 +331,7 @@ def _check_limits(head: _Head, schema: StreamSchema, arrays: Arrays) -> None:
     check_categories(head.vocabularies, head.architecture.vocabularies, schema.categorical)
     check_score(arrays)
     check_range("typical_gap_ms", head.typical_gap_ms, 0, LONGEST_GAP_MS, above=True)
+    check_range("calibration.mean_gap_ms", found.mean_gap_ms, 0, LONGEST_GAP_MS, above=True)
     tail = (found.tail_start, found.tail_scale, found.tail_shape)
     check_calibration(found.period, found.warmup_events, found.record_share, tail)
     check_alerting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamlstm.core import delivery
+from streamlstm.core.budget import Promised
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import Record, Standing
@@ -38,7 +39,7 @@ class Observer:
         ``keys`` in memory, ``row_bytes`` of their rows, and how many were ``evicted`` by this poll.
         """
 
-    def restarted(self, bundle: Bundle, alarm_rate: float) -> None:
+    def restarted(self, bundle: Bundle, promised: Promised) -> None:
         """Note a scorer that knows no key yet: at the start, and after the log was out of reach."""
 
     def tried(self, record: Record, outcome: delivery.Outcome, seconds: float) -> None:

@@ -67,7 +67,8 @@ class Poll:
 class Outcome:
     """A scored poll that is not yet current: what to commit, and the rows to accept after it.
 
-    ``scores`` and ``alerts`` are the records before encoding, in the order of the events.
+    ``scores`` and ``alerts`` are the records before encoding, in the order of the events. ``watched_ms``: event time
+    that passed for the poll's keys, all together, but for those that started anew after a silence.
     """
 
     poll: Poll
@@ -77,6 +78,7 @@ class Outcome:
     rejections: list[Rejection]
     rows: Rows
     watermarks: dict[int, int]
+    watched_ms: int
 
 
 class Scorer:
@@ -127,6 +129,7 @@ class Scorer:
         a state of another bundle, :class:`LogError` for an offset that does not increase.
         """
         rows = self._gather(poll.keys, stored)
+        before = rows.integers[:, [EVENTS, LAST_TIMESTAMP_MS]]
         places, watermarks = self._watermarks(poll.batch.partition)
         events = Events(
             row=poll.row,
@@ -151,6 +154,7 @@ class Scorer:
             ),
             rows=rows,
             watermarks={partition: int(watermarks[place]) for partition, place in places.items()},
+            watched_ms=_watched_ms(before, rows, poll),
         )
 
     def commit_of(self, outcome: Outcome) -> Commit:
@@ -247,6 +251,14 @@ class Scorer:
             )
             if events > 0
         }
+
+
+def _watched_ms(before: NDArray[np.int64], rows: Rows, poll: Poll) -> int:
+    """Return the event time that a poll adds, all keys together; ``before`` (K, 2): events and last time until it."""
+    events, last_ms = rows.integers[:, EVENTS], rows.integers[:, LAST_TIMESTAMP_MS]
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(poll.row), prepend=-1))  # rows are numbered as they come
+    since_ms = np.where(before[:, 0] > 0, before[:, 1], poll.batch.timestamp_ms[first])
+    return int(np.maximum(last_ms - since_ms, 0)[events > before[:, 0]].sum())
 
 
 def _carry_open_episode(rows: Rows, position: int, data: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from streamlstm.core.budget import Promised
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.event import EventDecoder, Parse
 from streamlstm.core.feedback import Key, Mutes
@@ -33,19 +34,20 @@ FEEDBACK_IDS = 10_000  # remembered, to know a repetition
 State = dict[str, Any]
 
 
-def promise_of(bundle: Bundle, alarm_rate: float | None) -> Promise:
-    """Return what a bundle promises."""
+def promise_of(bundle: Bundle, promised: Promised | None = None) -> Promise:
+    """Return what a bundle promises; ``promised`` replaces the bundle's own."""
     gap_ms = bundle.feature.typical_gap_ms
-    rate = bundle.alerting.alarm_rate if alarm_rate is None else alarm_rate
-    return Promise(rate, bundle.calibration.warmup_events, gap_ms, width_for(gap_ms))
+    return Promise(*(promised or bundle.promised()), bundle.calibration.warmup_events, gap_ms, width_for(gap_ms))
 
 
 class Board:
     """All that is known. ``topic`` is the input's name; other topics' records come by their kind."""
 
-    def __init__(self, topic: str, bundle: Bundle, alarm_rate: float | None = None, parse: Parse | None = None) -> None:
+    def __init__(
+        self, topic: str, bundle: Bundle, promised: Promised | None = None, parse: Parse | None = None
+    ) -> None:
         self.topic, self.bundle = topic, bundle
-        self.fleet = Fleet(promise_of(bundle, alarm_rate))
+        self.fleet = Fleet(promise_of(bundle, promised))
         self.episodes = Episodes()
         self.mutes = Mutes()
         self.letters: Counter[str] = Counter()
@@ -207,6 +209,7 @@ class Board:
             "scored": fleet.scored,
             "flagged": fleet.flagged,
             "promised": fleet.promise.alarm_rate,
+            "alarms": self._alarms(),
             "model": fleet.model,
             "page_model": self.bundle.name,
             "explained": self.explained,
@@ -215,11 +218,23 @@ class Board:
             "features": list(self.bundle.schema.numeric),
         }
 
+    def _alarms(self) -> dict[str, Any]:
+        """Return alerts per key and unit of time: promised, realised, how many opened and how many were due by now."""
+        fleet, budget = self.fleet, self.fleet.promise.budget
+        realised = budget.realised(fleet.opened, fleet.watched_ms)
+        return {
+            "unit": budget.unit,
+            "promised": _three_digits(budget.alarms),
+            "realised": None if realised is None else _three_digits(realised),
+            "opened": fleet.opened,
+            "due": _three_digits(budget.due(fleet.watched_ms)),
+        }
+
     def _rate(self, wall_ms: int) -> float:
         """Return the events scored per second lately, by the log's time."""
         while self._arrived and self._arrived[0][0] < wall_ms - RATE_OVER_MS:
             self._arrived.popleft()
-        return float(f"{sum(count for _, count in self._arrived) * 1000 / RATE_OVER_MS:.3g}")
+        return _three_digits(sum(count for _, count in self._arrived) * 1000 / RATE_OVER_MS)
 
     def _quiet_ms(self, wall_ms: int) -> int | None:
         """Return for how long no score has come, by the log's time, in whole seconds; None while some do."""
@@ -244,6 +259,10 @@ class Board:
             return -level, -worst, key[1], key[0]
 
         return sorted(levels, key=urgency)[:TOP_KEYS]
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def change(old: State, new: State) -> State:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamlstm.core.budget import Budget
 from streamlstm.core.feedback import Key
 from streamlstm.core.log import Record
 from streamlstm.core.record import Status
@@ -46,10 +47,11 @@ _decode = msgspec.json.Decoder(ScoreLine).decode
 
 
 class Promise(NamedTuple):
-    """``alarm_rate``: share of the events that may be flagged. ``warmup_events``: a key's first ones, without a
-    score. ``typical_gap_ms``: between a key's events. ``width_ms``: of a strip's bucket."""
+    """``alarm_rate``: share of the events that may be flagged; ``budget``: the same in words. ``warmup_events``: a
+    key's first ones, without a score. ``typical_gap_ms``: between a key's events. ``width_ms``: of a strip's bucket."""
 
     alarm_rate: float
+    budget: Budget
     warmup_events: int
     typical_gap_ms: float
     width_ms: int
@@ -79,7 +81,7 @@ class Card:
 
 
 class Fleet:
-    """The cards of all keys, and counts over all events seen.
+    """The cards of all keys, and counts over all events seen; ``watched_ms`` is event time of all keys together.
 
     ``now_ms`` is the largest event time: the page's present is that of the stream, not of a clock. A key that is alone
     with times far ahead of all others does not lead it.
@@ -91,6 +93,8 @@ class Fleet:
         self.dropped = 0
         self.scored = 0
         self.flagged = 0
+        self.opened = 0
+        self.watched_ms = 0
         self.model: str | None = None
         self._max_keys = max_keys
         self._numbers = 0
@@ -121,6 +125,7 @@ class Fleet:
         """Take the next score record in, and return its event's offset; raises ``msgspec`` errors if it is none."""
         line = _decode(record.value)
         card = self._heard((record.partition, line.key))
+        self._watch(card, line)
         card.strip.put(line.time_ms // self.promise.width_ms, self._count(card, line))
         card.alert = line.alert
         card.last_ms = max(card.last_ms, line.time_ms)
@@ -136,6 +141,13 @@ class Fleet:
             line.alert is not None,
         )
         return line.offset
+
+    def _watch(self, card: Card, line: ScoreLine) -> None:
+        """Count the time since a key's last event, unless it started anew, and the alert that opens with this one."""
+        anew = card.warm and line.status == "warming_up"
+        if card.events and not anew:
+            self.watched_ms += max(0, line.time_ms - card.last_ms)
+        self.opened += line.alert is not None and line.alert.endswith(f":{line.offset}")
 
     def _move_to(self, time_ms: int) -> None:
         """Let the present be no earlier than an event, unless that is far ahead and those that follow do not agree."""

@@ -35,7 +35,8 @@ class Measures(msgspec.Struct, frozen=True):
     stretches in which such an alert was open. ``delay_events`` and ``delay_s``: median time from a stretch's start to
     the first alert that opened in it. ``false_alarms_per_10000``: alerts that opened in none, per 10,000 unlabelled
     events. ``realised``: the share of unlabelled events flagged;
-    ``realised_all``: of all events. An alert reaches from the event that opens it to its last flagged one.
+    ``realised_all``: of all events. ``watched_ms``: from each key's first event to its last, together. An alert
+    reaches from the event that opens it to its last flagged one.
     """
 
     events: int
@@ -53,6 +54,7 @@ class Measures(msgspec.Struct, frozen=True):
     false_alarms_per_key_week: float | None
     realised: float | None
     realised_all: float | None
+    watched_ms: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def measure(
     alarms = match(stream, detection, judged, chosen)
     calm = int((~label).sum())
     false = len(alarms.alerts) - sum(alarms.true)
-    weeks = sum(_span_ms(stream, judged, part) for part in chosen) / WEEK_MS
+    watched_ms = sum(_span_ms(stream, judged, part) for part in chosen)
     flagged = detection.flagged[use]
     return Measures(
         events=int(use.sum()),
@@ -144,9 +146,10 @@ def measure(
         delay_events=float(np.median(alarms.delay_events)) if alarms.delay_events else None,
         delay_s=float(np.median(alarms.delay_ms)) / 1000 if alarms.delay_ms else None,
         false_alarms_per_10000=PER_EVENTS * false / calm if calm else None,
-        false_alarms_per_key_week=false / weeks if weeks > 0 else None,
+        false_alarms_per_key_week=WEEK_MS * false / watched_ms if watched_ms > 0 else None,
         realised=float(flagged[~label].mean()) if calm else None,
         realised_all=float(flagged.mean()) if len(flagged) else None,
+        watched_ms=watched_ms,
     )
 
 

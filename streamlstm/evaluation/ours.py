@@ -65,7 +65,7 @@ def run(
         results = outcome.results
         here = at[first + outcome.poll.batch.record_index]
         score[here], threshold[here] = results.score, results.threshold
-        flagged[here] = results.probability <= options.alarm_rate
+        flagged[here] = results.probability <= trained.bundle.alerting.alarm_rate
         alert[here] = np.where(results.cut_short != 0, -1, results.opened_offset)
         location[here], scale[here] = results.location, results.scale
         acting = here[(results.action != NOTHING) | (results.cut_short != 0)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamlstm.core.budget import Budget
 from streamlstm.evaluation.detection import Measures
 from streamlstm.evaluation.forecasts import Attribution, Coverage
 
@@ -22,7 +23,7 @@ class DetectorResult(msgspec.Struct, frozen=True):
 
 
 class TaskResult(msgspec.Struct, frozen=True):
-    """One task with one seed; the detector itself comes first."""
+    """One task with one seed; the detector itself comes first. ``promised``: the alarm rate; ``budget``: in words."""
 
     task: str
     group: str
@@ -34,6 +35,7 @@ class TaskResult(msgspec.Struct, frozen=True):
     rejected: int
     period: int
     promised: float
+    budget: Budget
     train_s: float
     detectors: list[DetectorResult]
     coverage: list[Coverage]

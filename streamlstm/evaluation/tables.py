@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 
-from streamlstm.evaluation.detection import Measures
+from streamlstm.evaluation.detection import WEEK_MS, Measures
 from streamlstm.evaluation.ours import NAME as OURS
 from streamlstm.evaluation.results import DetectorResult, Results, Spread, TaskResult, spread
 from streamlstm.evaluation.windowed import NAME as WINDOWED
@@ -43,6 +43,7 @@ def all_tables(results: Results) -> list[Table]:
         *(by_detector(results, name, title) for name, title in (("roc", "ROC area"), ("vus_pr", "VUS-PR"))),
         *own_measures(results),
         alarms(results),
+        budgets(results),
         coverage(results),
         attribution(results),
         keys(results),
@@ -137,6 +138,27 @@ def alarms(results: Results) -> Table:
         "opened in none, per 10,000 unlabelled events, and per key and week. Realised / promised: flagged unlabelled "
         "events (all events) over the rate asked for.",
         ["task", "detector", *ALARM_COLUMNS, "realised / promised", "of all events"],
+        rows,
+    )
+
+
+def budgets(results: Results) -> Table:
+    """Return our alerts per key and time beside what was promised, in words."""
+    rows = []
+    for task in dict.fromkeys(result.task for result in results.tasks):
+        runs = [result for result in results.tasks if result.task == task]
+        budget, ours = runs[0].budget, [run.detectors[0].overall for run in runs]
+        weekly = [m.false_alarms_per_key_week for m in ours]
+        false = _spread_of([None if each is None else budget.realised(each, WEEK_MS) for each in weekly])
+        alerts = _spread_of([budget.realised(m.alerts, m.watched_ms) for m in ours])
+        due, opened = spread(budget.due(m.watched_ms) for m in ours), spread(float(m.alerts) for m in ours)
+        rows.append([task, str(budget), shown(false, 2), shown(alerts, 2), shown(due, 1), shown(opened, 1)])
+    return Table(
+        "Alarm budget",
+        "Alerts per key and time, on average over keys: at most so many are promised while nothing is wrong. False "
+        "alarms: those that opened in no labelled stretch; all alerts: those too that were true. Where few were due, "
+        "the figures say little.",
+        ["task", "promised at most", "realised, false alarms", "realised, all alerts", "alerts due", "alerts opened"],
         rows,
     )
 

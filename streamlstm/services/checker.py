@@ -25,7 +25,7 @@ from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogError, SettingsError, StreamlstmError, TopicMissing
 from streamlstm.services.log_url import open_log
 from streamlstm.services.receiver import webhook_of
-from streamlstm.services.scorer import load_for
+from streamlstm.services.scorer import load_for, promised_by
 from streamlstm.services.settings import AlertSettings, ReceiverSettings, ScoreSettings, TopicsSettings
 from streamlstm.services.topics import findings
 from streamlstm.services.wording import counted
@@ -62,7 +62,8 @@ def _checks(settings: ScoreSettings, receiver: ReceiverSettings, environment: Ma
     bundle: Bundle | None = None
     try:
         bundle = load_for(settings)
-        yield Check("bundle", f"{settings.model}, digest {bundle.name}")
+        budget = promised_by(bundle, settings).budget
+        yield Check("bundle", f"{settings.model}, digest {bundle.name}; alarms: at most {budget}")
     except (StreamlstmError, OSError) as error:
         yield Check("bundle", "", str(error))
     yield from _log_checks(settings, bundle)

@@ -45,7 +45,7 @@ def serve(settings: DashboardSettings) -> None:
     open_it = partial(open_log, settings)
     with stop_on_signals(), listen(settings) as listener:
         host, port = listener.getsockname()[:2]
-        board = Board(settings.topic, bundle, settings.alarm_rate, parse)
+        board = Board(settings.topic, bundle, bundle.promised(settings.alarm_rate, settings.alarms), parse)
         asyncio.run(run(settings, board, open_it, listener))
     logger.info("stopped", host=host, port=port)
 

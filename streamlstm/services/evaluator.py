@@ -72,7 +72,10 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Results:
         raise SettingsError(
             "there was nothing to evaluate" + (f": no task's name holds {settings.only!r}" if settings.only else "")
         )
-    for table in [goals(found), *(t for t in all_tables(found) if t.title.startswith(("Alerts", "NAB")))]:
+    for table in [
+        goals(found),
+        *(t for t in all_tables(found) if t.title.startswith(("Alerts", "Alarm budget", "NAB"))),
+    ]:
         console.print(_rich(table))
     logger.info("written", results=str(settings.out / "results.md"), report=str(settings.out / "report.html"))
     return found
@@ -113,7 +116,7 @@ def baselines_for(settings: EvaluateSettings) -> list[str]:
 def _judged(
     task: Task, seed: int, settings: EvaluateSettings, baselines: list[str], own: OwnMeasures, teller: Teller
 ) -> Judged | None:
-    options = Options(seed=seed, updates=settings.updates, alarm_rate=settings.alarm_rate)
+    options = Options(seed=seed, updates=settings.updates, alarm_rate=settings.alarm_rate, alarms=settings.alarms)
     try:
         return judge(task, options, baselines=baselines, own=own, teller=teller)
     except HistoryError as error:

@@ -72,6 +72,7 @@ def _show_bundle(bundle: Bundle, target: str, console: Console) -> None:
     )
     table.add_row("warm-up", f"{counted(bundle.calibration.warmup_events, 'event')} per key")
     table.add_row("period", counted(bundle.calibration.period, "event"))
+    table.add_row("alarms", f"at most {bundle.promised().budget}, on average")
     for name in bundle.alerting.__struct_fields__:
         table.add_row(*_fact(name, getattr(bundle.alerting, name)))
     for name, value in report.items():

@@ -18,6 +18,7 @@ import structlog
 
 from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.files import read_records, read_schema
+from streamlstm.core.budget import Promised
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.event import Parse
 from streamlstm.core.log import EventLog, Record, ScorerSession
@@ -58,6 +59,7 @@ def load_for(settings: ScoreSettings) -> Bundle:
 def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = None) -> Scorer:
     """Return a scorer with the settings that were given, and the bundle's for the others."""
     given = {name: value for name in Alerting.__struct_fields__ if (value := getattr(settings, name)) is not None}
+    given["alarm_rate"] = promised_by(bundle, settings).alarm_rate
     return Scorer(
         bundle,
         alerting=msgspec.structs.replace(bundle.alerting, **given),
@@ -66,6 +68,11 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
         explain_all=settings.explain == "all",
         parse=parse,
     )
+
+
+def promised_by(bundle: Bundle, settings: ScoreSettings) -> Promised:
+    """Return what a bundle promises with these settings."""
+    return bundle.promised(settings.alarm_rate, settings.alarms)
 
 
 def compile_now(bundle: Bundle, settings: ScoreSettings) -> None:
@@ -96,7 +103,7 @@ def run(
     log: EventLog, bundle: Bundle, settings: ScoreSettings, stop: threading.Event, observer: Observer = NOBODY
 ) -> Totals:
     """Score the topic of an open log until ``stop`` is set, or its end with ``until_end``."""
-    totals, outage = Totals(), Outage(settings.give_up_after_s, stop.wait, observer)
+    totals, outage = Totals(promised_by(bundle, settings).budget), Outage(settings.give_up_after_s, stop.wait, observer)
     session = None
     while session is None and not stop.is_set():
         try:
@@ -158,7 +165,7 @@ def _loop(
         try:
             if scorer is None:
                 scorer = _resumed(session, bundle, settings, parse)
-                observer.restarted(bundle, settings.alarm_rate or bundle.alerting.alarm_rate)
+                observer.restarted(bundle, promised_by(bundle, settings))
             records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
@@ -223,7 +230,7 @@ def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:
     first = next(chunks, [])  # a file that cannot be read is refused before anything is written
     writer = csv.writer(out)
     writer.writerow(["key", "time_ms", "offset", "status", "score", "tail_probability", "threshold", "alert"])
-    totals = Totals()
+    totals = Totals(promised_by(bundle, settings).budget)
     for records in chain([first], chunks):
         poll = scorer.read(records)
         outcome = scorer.score(poll, {})

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import CoercionError, Parameter, Token, convert, validators
 
+from streamlstm.errors import SettingsError
+
 
 def _whole(kind: type, tokens: Sequence[Token]) -> Any:
     """Convert as cyclopts does, but refuse the fraction that it would round."""
@@ -28,8 +30,28 @@ Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11)
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 NotNegative = Annotated[Whole, Parameter(validator=validators.Number(gte=0))]
 Port = Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))]
+
+
+def _budget(_type: type, words: str | None) -> None:
+    """Refuse words that are no alarm budget."""
+    from streamlstm.core.budget import read_budget  # brings numba, for which `--help` should not wait
+
+    if words is not None:
+        read_budget(words)
+
+
+Alarms = Annotated[str, Parameter(validator=_budget)]
 LogFormat = Literal["auto", "console", "json"]
 UpToHalf = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=0.5))]
+
+
+def one_promise(alarm_rate: float | None, alarms: str | None) -> None:
+    """Refuse two promises: raises :class:`SettingsError` if both are given."""
+    if alarm_rate is not None and alarms is not None:
+        raise SettingsError(
+            f"--alarm-rate {alarm_rate:g} and --alarms {alarms!r} promise two things: give one of them; "
+            "`streamlstm config` shows where each came from"
+        )
 
 
 @Parameter(name="*")
@@ -73,8 +95,10 @@ class TrainSettings:
     "Weight updates at most; training stops earlier when the held-out loss no longer falls."
     lanes: Positive = 32
     "Pieces of history trained on side by side."
-    alarm_rate: Rate = 1e-3
-    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
+    alarm_rate: Rate | None = None
+    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows it; 1e-3 unless given."
+    alarms: Alarms | None = None
+    "Instead of --alarm-rate: at most so many alerts, on average, such as '1 per key per week'. See README."
     seed: Whole = 0
     "Seed of everything random."
     threads: Positive = 1
@@ -83,6 +107,9 @@ class TrainSettings:
     "Where to train: cpu, cuda or cuda:N."
     log_format: LogFormat = "auto"
     "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
+
+    def __post_init__(self) -> None:
+        one_promise(self.alarm_rate, self.alarms)
 
 
 @Parameter(name="*")
@@ -106,6 +133,8 @@ class ScoreSettings:
     "Check the bundle against this stream schema before scoring."
     alarm_rate: Rate | None = None
     "Share of a key's events that may be flagged; the bundle's unless given."
+    alarms: Alarms | None = None
+    "Instead of --alarm-rate: at most so many alerts, on average, such as '1 per key per week'. See README."
     resolve_after_events: Positive | None = None
     "Calm events in a row that resolve an alert; the bundle's unless given."
     cooldown_events: Positive | None = None
@@ -136,6 +165,9 @@ class ScoreSettings:
     "Stop at the end of the topic instead of waiting for more."
     log_format: LogFormat = "auto"
     "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
+
+    def __post_init__(self) -> None:
+        one_promise(self.alarm_rate, self.alarms)
 
 
 @Parameter(name="*")
@@ -225,6 +257,8 @@ class DashboardSettings:
     "The bundle that the topic is scored with: it knows features, units and the promised alarm rate."
     alarm_rate: Rate | None = None
     "The alarm rate that the scorer was given; the bundle's unless given."
+    alarms: Alarms | None = None
+    "The alarm budget that the scorer was given, such as '1 per key per week', instead of --alarm-rate."
     registry: str | None = None
     "Schema registry, http(s)://HOST:PORT: records are Avro in Confluent's wire format, not JSON."
     host: str = "127.0.0.1"
@@ -237,6 +271,9 @@ class DashboardSettings:
     "Take no feedback."
     give_up_after_s: Seconds = 300.0
     "Stop when the log has been out of reach for this long."
+
+    def __post_init__(self) -> None:
+        one_promise(self.alarm_rate, self.alarms)
 
 
 @Parameter(name="*")
@@ -353,7 +390,12 @@ class EvaluateSettings:
     'Only the tasks with this in their name, such as "MIT-BIH 106".'
     out: Path = Path("evaluation")
     "Directory for results.md, results.json and report.html."
-    alarm_rate: Rate = 1e-3
-    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows the stream."
+    alarm_rate: Rate | None = None
+    "Share of a key's events that may be flagged: the promise, kept by a threshold that follows it; 1e-3 unless given."
+    alarms: Alarms | None = None
+    "Instead of --alarm-rate: at most so many alerts, on average, such as '1 per key per week'. See README."
     updates: Positive = 400
     "Weight updates at most; training stops earlier when the held-out loss no longer falls."
+
+    def __post_init__(self) -> None:
+        one_promise(self.alarm_rate, self.alarms)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from streamlstm.core.budget import Budget, in_digits
 from streamlstm.core.event import Rejection
 from streamlstm.core.scorer import Outcome
 from streamlstm.errors import BadRecords
@@ -49,13 +50,17 @@ class DeadLetterWatch:
 
 @dataclass
 class Totals:
-    """What a scorer did since it started; ``reasons`` counts the dead letters by reason."""
+    """What a scorer did since it started; ``reasons`` counts the dead letters by reason, ``watched_ms`` is the event
+    time of all keys together.
+    """
 
+    budget: Budget
     events: int = 0
     scored: int = 0
     dead_letters: int = 0
     opened: int = 0
     resolved: int = 0
+    watched_ms: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     _watch: DeadLetterWatch = field(default_factory=DeadLetterWatch, repr=False, compare=False)
 
@@ -66,15 +71,23 @@ class Totals:
         self.dead_letters += len(outcome.rejections)
         self.opened += sum(alert.action == "opened" for alert in outcome.alerts)
         self.resolved += sum(alert.action == "resolved" for alert in outcome.alerts)
+        self.watched_ms += outcome.watched_ms
         self.reasons.update(rejection.reason for rejection in outcome.rejections)
         self._watch.add(outcome)
+
+    @property
+    def realised(self) -> str:
+        """What became of the promise, as ``1.3 per key per week, promised 1``; – while no time has passed."""
+        found = self.budget.realised(self.opened, self.watched_ms)
+        alerts = "–" if found is None else in_digits(found)
+        return f"{alerts} per key per {self.budget.unit}, promised {in_digits(self.budget.alarms)}"
 
     def tell(self, line: str, **more: object) -> None:
         """Log a line with the counts, and warn if most records since the last one became dead letters."""
         counts = {name: count for name, count in vars(self).items() if isinstance(count, int)}
         if self.reasons:
             more["dead_letter_reasons"] = ", ".join(f"{reason} {n}" for reason, n in self.reasons.most_common())
-        logger.info(line, **counts, **more)
+        logger.info(line, **counts, alerts=self.realised, **more)
         self._watch.tell()
 
 

@@ -194,6 +194,7 @@ def _tell_of_old(directory: Path) -> None:
 
 def _tell(trained: Trained, settings: TrainSettings) -> None:
     report, architecture = trained.bundle.report, trained.bundle.architecture
+    promised = trained.bundle.promised(alarms=settings.alarms)
     logger.info(
         "trained",
         model=trained.bundle.name,
@@ -203,6 +204,7 @@ def _tell(trained: Trained, settings: TrainSettings) -> None:
         keys=report["keys"],
         horizon=architecture.horizon,
         period=trained.bundle.calibration.period if report["period_found"] else "none found",
+        alarms=f"{promised.budget}, one event in {1 / promised.alarm_rate:,.0f}",
         warmup_events=trained.bundle.calibration.warmup_events,
         held_out_loss=round(report["held_out_loss"], 4),
     )

@@ -80,6 +80,8 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
         ("Network", f"{a.layers} layer of {a.hidden}, forecasting {a.horizon} events ahead"),
         ("Period", f"{c.period} events ({found})"),
         ("Warm-up", f"{c.warmup_events} events per key before its first score"),
+        ("Alarms", f"at most {bundle.promised(alarms=report['options']['alarms']).budget}, on average: a key sends an "
+                   f"event every {c.mean_gap_ms / 1000:.3g} s"),
         ("State", f"{report['state_bytes_per_key']:,} bytes per key"),
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import torch
 
+from streamlstm.core.budget import promised
 from streamlstm.core.bundle import Alerting, Bundle, Calibration
 from streamlstm.core.channels import record
 from streamlstm.core.feature import category_ids
@@ -38,7 +39,10 @@ ALONE = World()
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to train. ``horizon`` and ``period`` are found from the data unless given."""
+    """How to train. ``horizon`` and ``period`` are found from the data unless given.
+
+    ``alarms``: a budget such as "1 per key per week", instead of ``alarm_rate``, which is 1e-3 if neither is given.
+    """
 
     hidden: int = 48
     layers: int = 1
@@ -47,7 +51,8 @@ class Options(msgspec.Struct, frozen=True):
     period: int | None = None
     updates: int = 400
     lanes: int = 32
-    alarm_rate: float = 1e-3
+    alarm_rate: float | None = None
+    alarms: str | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -72,9 +77,12 @@ def train(
 ) -> Trained:
     """Scale, fit, calibrate. Pure but for ``on_progress`` and torch's random state, which is seeded.
 
-    Raises :class:`HistoryError` if the history cannot be learned from.
+    Raises :class:`HistoryError` if the history cannot be learned from, :class:`SettingsError` for an alarm budget that
+    no rate keeps to.
     """
     scaling = fit_scaling(history, schema)
+    mean_gap_ms = _mean_gap_ms(history, schema)
+    promise = promised(options.alarm_rate or Alerting().alarm_rate, options.alarms, mean_gap_ms)
     period, found = natural_period(history, len(schema.numeric), schema.frame_samples)
     period = options.period or period
     horizon = options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms)
@@ -134,12 +142,13 @@ def train(
         calibration=Calibration(
             period=period,
             warmup_events=warmup_events,
+            mean_gap_ms=mean_gap_ms,
             record_share=record_share,
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
             tail_shape=calibrated.tail_shape,
         ),
-        alerting=_alerting(period, scaling.parameters.typical_gap_ms, options.alarm_rate),
+        alerting=_alerting(period, scaling.parameters.typical_gap_ms, promise.alarm_rate),
         report={},
     )
     report = _report(history, scaling, options, curve, calibrated, architecture, period_found=found)
@@ -149,6 +158,16 @@ def train(
 def _horizon(values: int, typical_gap_ms: float) -> int:
     """Return 4, the recipe's choice; 1 where an event is hours long or too wide for four."""
     return 1 if typical_gap_ms >= LONG_EVENT_MS or 4 * values > MAX_ERRORS else 4
+
+
+def _mean_gap_ms(history: History, schema: StreamSchema) -> float:
+    """Return the mean gap between events of a key; silences after which a key starts anew do not count.
+
+    The mean, not the median: an alarm budget is of time, and keys that send in bursts have few events in it.
+    """
+    longest_ms = np.inf if schema.expire_after_s is None else 1000 * schema.expire_after_s
+    gaps = history.gap_ms[(history.gap_ms >= 0) & (history.gap_ms <= longest_ms)]
+    return max(float(gaps.mean()), 1.0) if len(gaps) else 1.0
 
 
 def _alerting(period: int, typical_gap_ms: float, alarm_rate: float) -> Alerting:

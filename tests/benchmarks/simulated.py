@@ -42,10 +42,10 @@ WEEK_HOURS, YOUNG_HOURS = 168.0, 6.0
 
 
 def learn(history: Sequence[Sequence[Record]], schema: StreamSchema, plan: Plan, seed: int) -> Bundle:
-    """Train on decoded history with the plan's alarm rate."""
+    """Train on decoded history with the plan's alarm budget."""
     decoder = EventDecoder(schema)
     batches = [decoder.decode(records)[0] for records in history]
-    return train(history_of(batches), schema, Options(seed=seed, alarm_rate=plan.alarm_rate)).bundle
+    return train(history_of(batches), schema, Options(seed=seed, alarms=plan.alarms)).bundle
 
 
 def score(bundle: Bundle, polls: Iterator[list[Record]]) -> tuple[list[AlertRecord], int, int]:
@@ -117,8 +117,8 @@ def healthy(seed: int, hours: float) -> None:
     count = hours * 3600 * plan.events_per_s
     print(
         f"{hours:g} healthy hours, seed {seed}: {count:,.0f} events, {flagged} flagged ({flagged / count:.1e} of them, "
-        f"promised {plan.alarm_rate:.1e}), {counted(len(opened), 'alert')}: {len(opened) / hours:.2f} an hour, "
-        f"promised at most {plan.false_alarms_per_hour:g}; {young} in the first {YOUNG_HOURS:g} hours; "
+        f"promised {bundle.alerting.alarm_rate:.1e}), {counted(len(opened), 'alert')}: {len(opened) / hours:.2f} "
+        f"an hour, promised at most {plan.false_alarms_per_hour:g}; {young} in the first {YOUNG_HOURS:g} hours; "
         f"{(time.monotonic() - started_s):.0f} s",
         flush=True,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamlstm.core.bundle import Alerting
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
-from tests.builders import START_MS, STEP_MS, Run, bundle, changed, make_feed, make_record, run_polls
+from tests.builders import START_MS, STEP_MS, Run, bundle, changed, expiring_bundle, make_feed, make_record, run_polls
 
 ALERTING = Alerting(alarm_rate=1e-2, resolve_after_events=3, cooldown_events=4, hold_events=4)
 EVENTS = 1000
@@ -143,3 +143,26 @@ def test_event_after_a_silent_gap_in_offsets_is_no_fault() -> None:
     scorer = make_scorer()
     run = run_polls(scorer, [[make_record(offset=3), make_record(offset=900, time=START_MS + STEP_MS)]])
     assert len(run.scores) == 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_time_watched_is_that_of_each_key_however_polls_are_cut(size: int) -> None:
+    """From a key's first event to its last, all keys together."""
+    scorer, watched_ms = Scorer(bundle()), 0
+    feed = make_feed(50, ("a", "b", "c"))
+    for start in range(0, len(feed), size):
+        outcome = scorer.score(scorer.read(feed[start : start + size]), {})
+        scorer.accept(outcome)
+        watched_ms += outcome.watched_ms
+    assert watched_ms == 3 * 49 * STEP_MS
+
+
+def test_silence_after_which_a_key_starts_anew_is_not_watched() -> None:
+    """Nobody can say of it whether an alert was due."""
+    scorer = Scorer(expiring_bundle())
+    feed = make_feed(50, ("a",))
+    later = [changed(record, time=START_MS + 900_000) for record in make_feed(1, ("a",))]
+    later = [record._replace(offset=50) for record in later]
+    scorer.accept(scorer.score(scorer.read(feed), {}))
+    assert scorer.score(scorer.read(later), {}).watched_ms == 0
+    assert scorer.score(scorer.read([changed(later[0], time=START_MS + 60_000)]), {}).watched_ms == 11_000

@@ -23,7 +23,7 @@ from tests.dashboard.boards import make_score, records, scored
 
 def new_board() -> Board:
     """Return an empty board with an alarm rate of one in a thousand."""
-    return Board("events", bundle(), 1e-3)
+    return Board("events", bundle(), bundle().promised(1e-3))
 
 
 def levels(board: Board, wall_ms: int = START_MS) -> dict[str, int]:
@@ -151,7 +151,7 @@ def test_more_open_alerts_than_are_remembered_are_counted(monkeypatch: pytest.Mo
 
 def test_keys_unheard_of_longest_make_room_and_are_counted() -> None:
     """Memory is bounded by keys, whatever the stream sends."""
-    fleet = Fleet(boards.promise_of(bundle(), None), max_keys=3)
+    fleet = Fleet(boards.promise_of(bundle()), max_keys=3)
     for step, key in enumerate("abcade"):
         fleet.take_score(records([make_score(key, step)])[0])
     assert [card.key[1] for card in fleet.cards()] == ["a", "d", "e"]
@@ -256,3 +256,16 @@ def _make(board: Board, since_ms: int, width: int, first: int | None) -> dict[st
     found = board.stretch((0, "a"), since_ms, START_MS + 10**9)
     assert found is not None
     return board.series.make(found[0], width, ("flow",), first)
+
+
+def test_alerts_per_key_and_time_stand_beside_the_budget() -> None:
+    """Of the alerts that opened since the page looks, and of the time of all keys; a start anew is not waited for."""
+    board = Board("events", bundle(), bundle().promised(alarms="2 per key per hour"))
+    hour = 3_600_000 // STEP_MS
+    board.take_scores(records([make_score("a", 0, 1e-9, alert="events:0:7"), make_score("b", 0)]))
+    assert board.state(START_MS)["head"]["alarms"]["realised"] is None
+    scores = [make_score("a", hour, 1e-9, alert=f"events:0:{hour}"), make_score("b", hour)]
+    board.take_scores(records([*scores, make_score("b", 3 * hour, None)]))
+    assert board.state(START_MS)["head"]["alarms"] == {
+        "unit": "hour", "promised": 2.0, "realised": 0.5, "opened": 1, "due": 4.0
+    }  # fmt: skip

@@ -73,6 +73,7 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "calibration": {
             "period": 4,
             "warmup_events": 33,
+            "mean_gap_ms": 1000.0,
             "record_share": 0.2,
             "tail_start": 0.5,
             "tail_scale": 0.3,

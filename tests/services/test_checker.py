@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,13 @@ def test_check_on_kafka_names_topics_and_permissions(kafka: Broker, tmp_path: Pa
     assert f"ok    permission   Write on transactional id 'streamlstm@{topic}@…'" in text
     assert f"ok    permission   Read and Write on topic '{topic}.states.streamlstm'" in text
     assert well, text
+
+
+def test_budget_is_told_and_one_that_no_rate_keeps_to_is_wrong(settings: ScoreSettings) -> None:
+    """Before a scorer starts with it."""
+    well, text = told(replace(settings, alarms="1 per key per week"))
+    assert well, text
+    assert "alarms: at most 1 per key per week" in text
+    well, text = told(replace(settings, alarms="181 per key per hour"))
+    assert not well
+    assert "less than 0.05, which is 180 per key per hour" in text

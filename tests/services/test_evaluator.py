@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from streamlstm.core.log import Record
 from streamlstm.errors import SettingsError
 from streamlstm.evaluation.results import Results
 from streamlstm.evaluation.tables import goals
 from streamlstm.services import evaluator
 from streamlstm.services.settings import EvaluateSettings
+from tests.builders import changed, make_feed
 from tests.evaluation import small
 
 
@@ -67,7 +70,7 @@ def test_files_hold_what_was_found(pumps: EvaluateSettings, run: tuple[Results, 
     assert msgspec.json.decode((pumps.out / "results.json").read_bytes(), type=Results) == results
     tables = (pumps.out / "results.md").read_text()
     report = (pumps.out / "report.html").read_text()
-    for title in ("Average precision", "VUS-PR", "Alerts", "Forecast bands", "streamlstm, per key"):
+    for title in ("Average precision", "VUS-PR", "Alerts", "Alarm budget", "Forecast bands", "streamlstm, per key"):
         assert f"## {title}" in tables
         assert f"<h2>{title}" in report
     assert "Average precision" in printed
@@ -92,6 +95,43 @@ def test_baselines_can_be_left_out_and_a_task_chosen(pumps: EvaluateSettings, tm
     assert results.detectors == ["streamlstm"]
     with pytest.raises(SettingsError, match="no task's name holds 'x'"):
         evaluator.evaluate(replace(alone, only="x"), Console(file=io.StringIO()))
+
+
+def write_calm(path: Path, records: Sequence[Record]) -> Path:
+    """Write records as JSON lines, none of them labelled."""
+    path.write_bytes(b"".join(changed(record, fault=0).value + b"\n" for record in records))
+    return path
+
+
+def test_alerts_realised_on_a_feed_like_its_history_are_those_of_the_budget(tmp_path: Path) -> None:
+    """Twelve key hours, nothing wrong in them: no more than promised, and not a tenth of it either."""
+    feed = make_feed(1_500 + 21_600, ("a", "b"))
+    (tmp_path / "s.toml").write_text(
+        'key = "sensor"\ntimestamp = "time"\ntimestamp_unit = "ms"\n[features.flow]\n[features.pressure]\n'
+    )
+    settings = EvaluateSettings(
+        stream=tmp_path / "s.toml",
+        history=(write_calm(tmp_path / "history.jsonl", feed[:3_000]),),
+        test=write_calm(tmp_path / "test.jsonl", feed[3_000:]),
+        label_column="fault",
+        alarms="6 per key per hour",
+        baselines="none",
+        updates=60,
+        out=tmp_path / "out",
+    )
+    text = io.StringIO()
+    (task,) = evaluator.evaluate(settings, Console(file=text, width=400)).tasks
+    ours = task.detectors[0].overall
+    realised = task.budget.realised(ours.alerts, ours.watched_ms)
+    assert task.budget == (6.0, "hour")
+    assert task.promised == pytest.approx(6 / 3600)
+    assert task.budget.due(ours.watched_ms) == pytest.approx(72.0, rel=0.01)
+    assert realised is not None
+    assert 0.6 < realised < 6.0
+    (row,) = [line for line in text.getvalue().splitlines() if "6 per key per hour" in line]
+    assert row.count(f"{realised:.2f}") == 2, "false alarms are all alerts here"
+    assert "6 per key per hour" in (tmp_path / "out" / "results.md").read_text()
+    assert "6 per key per hour" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_missing_river_leaves_its_row_out(

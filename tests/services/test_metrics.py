@@ -8,11 +8,12 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -117,8 +118,22 @@ def test_scorer_shows_the_distribution_of_scores_and_the_promise(scored: tuple[P
     for bound in (0.5, 1.0, 3.0):
         assert value(samples, "score_bucket", le=bound) == sum((score.score or 0.0) <= bound for score in known)
     assert value(samples, "promised_alarm_ratio") == 0.002
+    assert value(samples, "promised_alerts_per_key_week") == pytest.approx(0.002 * 604_800, rel=1e-6), "one a second"
     flagged = sum(score.tail_probability is not None and score.tail_probability <= 0.002 for score in known)
     assert value(samples, "flagged_events_total") == flagged > 0
+
+
+def test_scorer_shows_the_time_that_its_alerts_are_of(scored: tuple[Path, Samples, str]) -> None:
+    """From each key's first score to its last; less the poll in which one starts anew after a silence."""
+    path, samples, _ = scored
+    times = defaultdict(list)
+    for record in runs.outputs_of(path)["events.scores"]:
+        score = decode_score(record.value)
+        times[record.partition, score.key].append(score.time_ms)
+    gaps = [gap for of_key in times.values() for gap in np.diff(of_key).tolist()]
+    assert value(samples, "watched_key_seconds_total") == pytest.approx(
+        sum(gap for gap in gaps if gap <= 60_000) / 1000, rel=0.005
+    )
 
 
 def test_scorer_shows_where_it_stands(scored: tuple[Path, Samples, str]) -> None:

@@ -156,7 +156,7 @@ def test_run_tells_the_reasons_of_dead_letters(tmp_path: Path) -> None:
     assert (sum(reasons.values()), list(reasons.values())) == (totals.dead_letters, sorted(reasons.values())[::-1])
     assert stopped["dead_letters"] == totals.dead_letters
     assert set(stopped) == {
-        "event", "log_level", "events", "scored", "dead_letters", "dead_letter_reasons", "opened", "resolved"
+        "event", "log_level", "events", "scored", "dead_letters", "dead_letter_reasons", "opened", "resolved", "alerts"
     }  # fmt: skip
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []
 

@@ -38,7 +38,6 @@ def test_settings_of_one_name_mean_one_thing(kind: type) -> None:
     """One environment variable may serve several commands, so options of one name have one type."""
     types = {field.name: field.type for other in ALL for field in dataclasses.fields(other)}
     differing = {
-        "alarm_rate",
         "log",
         "model",
         "partitions",
@@ -127,3 +126,26 @@ def test_first_signal_sets_the_stop_and_a_second_one_ends_the_process(number: si
         assert stop.wait(10)
         assert signal.getsignal(number) == before
     assert signal.getsignal(number) == before
+
+
+# Two ways to promise
+
+
+PROMISING = [kind for kind in ALL if "alarms" in {field.name for field in dataclasses.fields(kind)}]
+
+
+@pytest.mark.parametrize("kind", PROMISING, ids=lambda kind: kind.__name__)
+def test_rate_and_budget_together_are_refused(kind: type) -> None:
+    """Both say how many alarms may come; the message names both."""
+    assert {"alarm_rate", "alarms"} <= {field.name for field in dataclasses.fields(kind)}
+    given = {"stream": Path("s.toml")} if kind is TrainSettings else {"log": "sqlite:///x"}
+    given = {} if kind.__name__ == "EvaluateSettings" else given
+    kind(**given, alarms="1 per key per week")
+    with pytest.raises(SettingsError, match=r"--alarm-rate 0.001 and --alarms '1 per key per week'"):
+        kind(**given, alarm_rate=1e-3, alarms="1 per key per week")
+
+
+def test_every_command_that_promises_takes_both() -> None:
+    """Who may give a rate may give a budget."""
+    assert [kind for kind in ALL if "alarm_rate" in {field.name for field in dataclasses.fields(kind)}] == PROMISING
+    assert len(PROMISING) == 4

@@ -13,10 +13,10 @@ from streamlstm.core.bundle import from_parts, to_parts
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.score import SETTLING_EVENTS
-from streamlstm.errors import HistoryError
+from streamlstm.errors import HistoryError, SettingsError
 from streamlstm.training.fit import Progress
 from streamlstm.training.train import MAX_WARMUP_PERIOD, MIN_HOLD_EVENTS, Options, Trained, train
-from tests.builders import PERIOD, SCHEMA, START_MS, changed, make_feed, make_history, rich, trained
+from tests.builders import PERIOD, SCHEMA, START_MS, STEP_MS, changed, make_feed, make_history, rich, trained
 
 QUICK = Options(hidden=4, updates=2, lanes=2)
 
@@ -150,3 +150,26 @@ def test_keys_too_short_for_the_horizon_are_refused(events: int, horizon: int, r
     keys = tuple("abcdefghijklmnop")
     with pytest.raises(HistoryError, match=reason):
         train(make_history(make_feed(events, keys)), SCHEMA, msgspec.structs.replace(QUICK, horizon=horizon))
+
+
+def test_alarm_budget_becomes_a_rate_by_the_mean_gap() -> None:
+    """Events of a key come once a second: a thousandth of them is 3.6 an hour, which is what no option means."""
+    bundle = quick(alarms="2 per key per day").bundle
+    assert bundle.calibration.mean_gap_ms == pytest.approx(STEP_MS)
+    assert bundle.alerting.alarm_rate == pytest.approx(2 / 86_400)
+    assert str(bundle.promised().budget) == "2 per key per day"
+    assert str(quick().bundle.promised().budget) == "3.6 per key per hour"
+    with pytest.raises(SettingsError, match="less than 0"):
+        quick(alarms="181 per key per hour")
+
+
+@pytest.mark.parametrize(("expire_after_s", "mean_gap_s"), [(None, 1 + 9_000 / 249), (3_600.0, 1.0)])
+def test_silence_after_which_a_key_starts_anew_is_not_of_its_gaps(
+    expire_after_s: float | None, mean_gap_s: float
+) -> None:
+    """Other silences are: a budget is of all the time there is."""
+    schema = msgspec.structs.replace(SCHEMA, expire_after_s=expire_after_s)
+    feed = make_feed(250, ("a",))
+    paused = [changed(record, time=START_MS + i * 1000 + (i > 100) * 9_000_000) for i, record in enumerate(feed)]
+    found = train(make_history(paused, schema), schema, QUICK).bundle.calibration.mean_gap_ms
+    assert found == pytest.approx(1000 * mean_gap_s, rel=0.01)

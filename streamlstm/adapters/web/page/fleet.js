@@ -1,7 +1,7 @@
 // All keys, the worst first, and the alerts.
 import { arrange, el, setText } from "./dom.js";
 import { get } from "./api.js";
-import { count, oneIn, oneInTenths, percent, span, time } from "./format.js";
+import { count, number, oneIn, oneInTenths, percent, span, time } from "./format.js";
 import { aboutAlert, say } from "./hands.js";
 import { drawStrip } from "./strip.js";
 
@@ -82,6 +82,7 @@ export class FleetView {
       figure("rate", "Events per second"),
       figure("lag", "Waiting for a score"),
       figure("flagged", "Flagged"),
+      figure("alarms", "Alerts per key"),
     );
     this.root = el("div", {}, el("h1", { class: "sr" }, "All keys"), this.summary, this.empty, this.body);
   }
@@ -120,6 +121,15 @@ export class FleetView {
     const realised = head.scored ? head.flagged / head.scored : null;
     const early = head.scored * head.promised < 3 ? ", too few to tell" : "";
     set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${early}`);
+    this.showAlarms(head.alarms, set);
+  }
+
+  // How many alerts opened beside how many were promised. One alert in the first minute is not 1,440 a day.
+  showAlarms({ unit, promised, realised, opened, due }, set) {
+    const few = realised === null || (due < 3 && opened < 3);
+    const value = few ? `${count(opened)} so far` : `${number(realised)} a ${unit}`;
+    const more = few ? ", too few to tell" : `; ${count(opened)} opened`;
+    set("alarms", value, `promised at most ${number(promised)} a ${unit}${more}`, opened - due > 3 ? "raised" : "");
   }
 
   showEmpty(head) {
