@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,35 +17,48 @@ from streamlstm.core.event import EventBatch
 from streamlstm.core.feature import BAND_LIMIT, unsquash_all
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord
 
+Told = Literal["all", "anomalous", "sampled"]  # which events have a score record
+SAMPLED_OF = 100  # events of a partition, of which one is told although nothing is unusual about it
+
+
+def positions_told(batch: EventBatch, results: Results, told: Told, alarm_rate: np.float32) -> list[int]:
+    """Return the positions of the events that have a score record, in order: those neither late nor a duplicate, and
+    of these all; or those flagged or within an episode; or these and, by its offset, one in :data:`SAMPLED_OF`.
+
+    An event's own result and offset decide, so a replay tells the same ones however it falls into polls.
+    """
+    kept = (results.status != LATE) & (results.status != DUPLICATE)
+    if told != "all":
+        notable = (results.opened_offset >= 0) | (results.probability <= alarm_rate)
+        kept &= notable | (batch.offset % SAMPLED_OF == 0) if told == "sampled" else notable
+    return np.flatnonzero(kept).tolist()
+
 
 def score_records(
-    topic: str, batch: EventBatch, results: Results, bundle: Bundle, *, explain_all: bool = False
+    topic: str, batch: EventBatch, results: Results, bundle: Bundle, told: list[int], *, explain_all: bool = False
 ) -> list[ScoreRecord]:
-    """Return one record per event that is neither late nor a duplicate, in order.
+    """Return one record for each of the positions ``told``, in order.
 
     With ``explain_all`` each scored one says what was expected, as alerts do; the walk must have been asked for it.
     """
-    columns = enumerate(
-        zip(
-            batch.keys,
-            batch.partition.tolist(),
-            batch.timestamp_ms.tolist(),
-            batch.offset.tolist(),
-            results.status.tolist(),
-            results.score.tolist(),
-            results.probability.tolist(),
-            results.threshold.tolist(),
-            results.opened_offset.tolist(),
-            results.cut_short.tolist(),
-            strict=True,
-        )
+    columns = zip(
+        told,
+        batch.partition[told].tolist(),
+        batch.timestamp_ms[told].tolist(),
+        batch.offset[told].tolist(),
+        results.status[told].tolist(),
+        results.score[told].tolist(),
+        results.probability[told].tolist(),
+        results.threshold[told].tolist(),
+        results.opened_offset[told].tolist(),
+        results.cut_short[told].tolist(),
+        strict=True,
     )
     model = bundle.name
-    explained = _explained(batch, results, bundle) if explain_all else {}
+    explained = _explained(told, batch, results, bundle) if explain_all else {}
     records = []
-    for i, (key, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short) in columns:
-        if status in (LATE, DUPLICATE):
-            continue
+    for i, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short in columns:
+        key = batch.keys[i]
         alert = None if opened < 0 or cut_short else alert_id(topic, partition, opened)
         if status == SCORED_EVENT:
             numbers = score, probability, threshold, alert, explained.get(i, [])
@@ -109,9 +122,11 @@ def _change(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bun
     )
 
 
-def _explained(batch: EventBatch, results: Results, bundle: Bundle) -> dict[int, list[FeatureEvidence]]:
-    """Return the evidence of each scored event, by its position."""
-    scored = np.flatnonzero(results.status == SCORED_EVENT).tolist()
+def _explained(
+    told: list[int], batch: EventBatch, results: Results, bundle: Bundle
+) -> dict[int, list[FeatureEvidence]]:
+    """Return the evidence of each scored event among those told, by its position."""
+    scored = [i for i in told if results.status[i] == SCORED_EVENT]
     return dict(zip(scored, features_of(scored, batch, results, bundle), strict=True))
 
 

@@ -24,7 +24,7 @@ from streamlstm.core.alert import OPEN
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.event import EventBatch, EventDecoder, Parse, Rejection
-from streamlstm.core.evidence import alert_records, score_records
+from streamlstm.core.evidence import Told, alert_records, positions_told, score_records
 from streamlstm.core.feature import category_ids
 from streamlstm.core.log import Headers, Record
 from streamlstm.core.record import AlertRecord, ScoreRecord, encode
@@ -67,18 +67,25 @@ class Poll:
 class Outcome:
     """A scored poll that is not yet current: what to commit, and the rows to accept after it.
 
-    ``scores`` and ``alerts`` are the records before encoding, in the order of the events. ``watched_ms``: event time
+    ``scores`` and ``alerts`` are the records before encoding, in the order of the events; ``told``: the position in
+    the poll's batch of each score. ``watched_ms``: event time
     that passed for the poll's keys, all together, but for those that started anew after a silence.
     """
 
     poll: Poll
     results: Results
+    told: list[int]
     scores: list[ScoreRecord]
     alerts: list[AlertRecord]
     rejections: list[Rejection]
     rows: Rows
     watermarks: dict[int, int]
     watched_ms: int
+
+    @property
+    def scored(self) -> int:
+        """Return how many events were taken in: all but late ones and duplicates."""
+        return len(self.results.status) - int(np.isin(self.results.status, (LATE, DUPLICATE)).sum())
 
 
 class Scorer:
@@ -97,6 +104,7 @@ class Scorer:
         max_keys: int = DEFAULT_MAX_KEYS,
         reset_foreign_states: bool = False,
         explain_all: bool = False,
+        told: Told = "all",
         parse: Parse | None = None,
     ) -> None:
         self.bundle = bundle
@@ -107,6 +115,7 @@ class Scorer:
         self._decoder = EventDecoder(bundle.schema, parse)
         self._scratch = new_scratch(self.parameters, bundle.architecture.input_width)
         self._reset_foreign_states = reset_foreign_states
+        self._told = told
         self._state_header = bytes([STATE_VERSION]) + bundle.name.encode()
         self._fresh_tail = (float(self.parameters.tail.start), float(self.parameters.tail.scale))
 
@@ -142,11 +151,13 @@ class Scorer:
         )
         results = new_results(len(poll.batch), self.parameters)
         advance(events, rows, watermarks, self.parameters, results, self._scratch)
-        topic = poll.records[0].topic if poll.records else ""
+        topic, explain_all = poll.records[0].topic if poll.records else "", self.parameters.explain_all
+        told = positions_told(poll.batch, results, self._told, self.parameters.tail.alarm_rate)
         return Outcome(
             poll=poll,
             results=results,
-            scores=score_records(topic, poll.batch, results, self.bundle, explain_all=self.parameters.explain_all),
+            told=told,
+            scores=score_records(topic, poll.batch, results, self.bundle, told, explain_all=explain_all),
             alerts=alert_records(topic, poll.batch, results, self.bundle),
             rejections=sorted(
                 poll.rejections + _late_rejections(poll, results, self.bundle.schema.timestamp),
@@ -160,7 +171,7 @@ class Scorer:
     def commit_of(self, outcome: Outcome) -> Commit:
         """Return everything that an outcome must store, encoded. Changes nothing."""
         partition = outcome.poll.batch.partition.tolist()
-        scored, traces = _kept(outcome.results), _traces(outcome.poll)
+        traces = _traces(outcome.poll)
         return Commit(
             scores=[
                 Output(
@@ -169,7 +180,7 @@ class Scorer:
                     encode(record),
                     traces.get((partition[i], record.offset), ()),
                 )
-                for i, record in zip(scored, outcome.scores, strict=True)
+                for i, record in zip(outcome.told, outcome.scores, strict=True)
             ],
             alerts=[
                 Output(a.partition, a.key.encode(), encode(a), traces.get((a.partition, a.offset), ()))
@@ -279,11 +290,6 @@ def _traces(poll: Poll) -> dict[tuple[int, int], Headers]:
         for record in poll.records
         if record.headers and (trace := trace_headers(record.headers))
     }
-
-
-def _kept(results: Results) -> list[int]:
-    """Return the positions of the events that have a score record: all but late ones and duplicates."""
-    return np.flatnonzero((results.status != LATE) & (results.status != DUPLICATE)).tolist()
 
 
 def _late_rejections(poll: Poll, results: Results, field: str) -> list[Rejection]:

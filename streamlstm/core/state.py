@@ -177,5 +177,6 @@ class Arena:
         old = len(self._integers)
         new = max(64, old * 2)
         self._free.extend(range(new - 1, old - 1, -1))
-        self._integers = np.concatenate([self._integers, np.zeros((new - old, INTEGERS), np.int64)])
-        self._floats = np.concatenate([self._floats, np.zeros((new - old, self.layout.width), np.float32)])
+        integers, floats = np.zeros((new, INTEGERS), np.int64), np.zeros((new, self.layout.width), np.float32)
+        integers[:old], floats[:old] = self._integers, self._floats  # rows not yet used take no memory
+        self._integers, self._floats = integers, floats

@@ -66,6 +66,7 @@ def new_scorer(bundle: Bundle, settings: ScoreSettings, parse: Parse | None = No
         max_keys=settings.max_keys,
         reset_foreign_states=settings.on_model_change == "reset",
         explain_all=settings.explain == "all",
+        told=settings.scores,
         parse=parse,
     )
 

@@ -67,7 +67,7 @@ class Totals:
     def add(self, outcome: Outcome) -> None:
         """Count a committed poll."""
         self.events += len(outcome.poll.records)
-        self.scored += len(outcome.scores)
+        self.scored += outcome.scored
         self.dead_letters += len(outcome.rejections)
         self.opened += sum(alert.action == "opened" for alert in outcome.alerts)
         self.resolved += sum(alert.action == "resolved" for alert in outcome.alerts)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlstm.core.bundle import Alerting
+from streamlstm.core.evidence import Told
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
 from tests.builders import START_MS, STEP_MS, Run, bundle, changed, expiring_bundle, make_feed, make_record, run_polls
@@ -19,7 +21,7 @@ EVENTS = 1000
 SAME = settings(max_examples=25, deadline=None, derandomize=True)
 
 
-def make_scorer(**options: int) -> Scorer:
+def make_scorer(**options: Any) -> Scorer:
     """Return a scorer of the small bundle, with short episodes."""
     return Scorer(bundle(), alerting=ALERTING, **options)
 
@@ -77,6 +79,22 @@ def test_feed_of_these_tests_holds_all_that_can_happen() -> None:
 def test_polls_cut_anywhere_give_the_bytes_of_one_event_per_poll(ends: list[int]) -> None:
     """However a feed falls into polls, scores, alerts, dead letters and states are the same bytes."""
     assert_same(run_polls(make_scorer(), cut(feed(), ends)), one_by_one())
+
+
+@pytest.mark.parametrize("told", ["anomalous", "sampled"])
+def test_fewer_score_records_are_a_part_of_all_and_change_nothing_else(told: Told) -> None:
+    """All that an alert is made of is told; of the rest nothing, or one in a hundred; whatever the polls."""
+    plain = one_by_one()
+    fewer = run_polls(make_scorer(told=told), [[record] for record in feed()])
+    assert_same(run_polls(make_scorer(told=told), cut(feed(), [100, 333, 640])), fewer)
+    assert (fewer.alerts, fewer.dead_letters, fewer.states) == (plain.alerts, plain.dead_letters, plain.states)
+    records = list(zip(plain.scores, plain.score_records, strict=True))
+    rate = ALERTING.alarm_rate
+    notable = [o for o, r in records if r.alert or (r.tail_probability is not None and r.tail_probability <= rate)]
+    sampled = [o for o, r in records if r.offset % 100 == 0] if told == "sampled" else []
+    assert 0 < len(notable) < len(records) / 2
+    assert {output.value for output in fewer.scores} == {output.value for output in notable + sampled}
+    assert {alert.offset for alert in plain.alert_records} <= {record.offset for record in fewer.score_records}
 
 
 @SAME

@@ -142,6 +142,15 @@ def test_run_counts_what_it_did(tmp_path: Path) -> None:
     assert 0 < totals.resolved <= totals.opened < len(outputs["events.alerts"])
 
 
+def test_run_counts_events_whose_scores_are_not_told(tmp_path: Path) -> None:
+    """With fewer score records as many events are scored, and the alerts are the same bytes."""
+    fewer, every = runs.write_input(tmp_path / "fewer.db"), runs.write_input(tmp_path / "every.db")
+    assert runs.score_here(fewer, scores="anomalous").scored == runs.score_here(every).scored
+    told, of_all = runs.outputs_of(fewer), runs.outputs_of(every)
+    assert 0 < len(told["events.scores"]) < len(of_all["events.scores"]) / 2
+    assert [record.value for record in told["events.alerts"]] == [record.value for record in of_all["events.alerts"]]
+
+
 def test_run_tells_the_reasons_of_dead_letters(tmp_path: Path) -> None:
     """A number alone does not say whether to look at the sender's clock or at its program."""
     path = runs.write_input(tmp_path / "log.db")
