@@ -32,9 +32,8 @@ check: $(READY)
 real-data: $(READY)  ## train and score the real, labelled records; prints README's table
 	$(VENV)/bin/python -m tests.benchmarks.real_data --seed $(SEED)
 
-bench: $(READY)  ## scoring beside a bare LSTM step, and flagged events beside promised ones, as ratios
-	$(VENV)/bin/python -m tests.benchmarks.core_step
-	$(VENV)/bin/python -m tests.benchmarks.alarm_rate
+bench: $(READY)  ## what everything costs, as ratios, on this machine: bench.txt; a quarter of an hour
+	$(VENV)/bin/python -m tests.benchmarks
 
 fuzz: $(READY)  ## a million inputs for all that reads what others wrote; ten minutes and more
 	$(VENV)/bin/python -m tests.fuzz

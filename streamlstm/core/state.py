@@ -143,6 +143,8 @@ class Arena:
         """Return copies of the keys' rows; a key without one gets a fresh row with this tail."""
         at = np.array([self._row_of.get(key, -1) for key in keys], dtype=np.int64)
         known = at >= 0
+        if known.all():
+            return Rows(self._integers.take(at, axis=0), self._floats.take(at, axis=0))
         rows = Rows(np.zeros((len(keys), INTEGERS), np.int64), np.zeros((len(keys), self.layout.width), np.float32))
         rows.floats[:, self.layout.tail : self.layout.tail + TAIL_FLOATS] = tail
         rows.integers[known] = self._integers.take(at[known], axis=0)

@@ -1,7 +1,7 @@
 """What a key costs, and whether more keys cost more: ``python -m tests.benchmarks.growth``.
 
-Keys with a full history behind them are put into a scorer's memory, one to a million. Then polls of 5,000 events go
-from bytes to encoded records, spread over all keys. Each number of keys has a process of its own, whose largest memory
+Keys with a full history behind them are put into a scorer's memory, one to a million. Then polls of 1,000 events go
+from bytes to encoded records, each of another key where there are as many. Each number of keys has a process of its own, whose largest memory
 is told. The ratio is to a thousand keys.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,8 +24,8 @@ from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import Rows
 
 KEYS = (1, 1_000, 100_000, 1_000_000)
-POLL = 5_000
-POLLS = 15
+POLL = 1_000
+POLLS = 75
 CHANNELS = 8
 START_MS = 10**12
 
@@ -49,7 +47,7 @@ def records(keys: np.ndarray, first: int) -> list[Record]:
             topic="events",
             partition=0,
             offset=first + i,
-            timestamp_ms=START_MS,
+            timestamp_ms=START_MS + 1000 * (first + i),
             key=f"sensor-{key}".encode(),
             value=msgspec.json.encode(
                 {"sensor": f"sensor-{key}", "time": START_MS + 1000 * (first + i)}
@@ -68,6 +66,12 @@ def warmed(scorer: Scorer) -> Rows:
     return outcome.rows
 
 
+def largest_memory() -> int:
+    """Return the most memory that this process held, in bytes (Linux; a process inherits ``ru_maxrss`` instead)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
 def cost(model: str, keys: int) -> Cost:
     """Measure in this process."""
     scorer = Scorer(read_bundle(Path(model)), max_keys=keys)
@@ -80,7 +84,7 @@ def cost(model: str, keys: int) -> Cost:
     gc.freeze()
     rng, core_s, all_s = np.random.default_rng(0), [], []
     for number in range(POLLS + 2):
-        polled = records(rng.integers(0, keys, POLL), 600 + number * POLL)
+        polled = records(rng.choice(keys, POLL, replace=keys < POLL), 600 + number * POLL)
         started_s = time.perf_counter()
         poll = scorer.read(polled)
         scorer.missing(poll)
@@ -92,9 +96,8 @@ def cost(model: str, keys: int) -> Cost:
         assert outcome.scored == POLL, outcome.rejections[:1]
         core_s.append(scored_s - read_s)
         all_s.append(time.perf_counter() - started_s)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     core_us, all_us = (statistics.median(taken[2:]) / POLL * 1e6 for taken in (core_s, all_s))
-    return Cost(core_us, all_us, scorer.parameters.layout.width * 4 + row.integers.nbytes, used)
+    return Cost(core_us, all_us, scorer.parameters.layout.width * 4 + row.integers.nbytes, largest_memory())
 
 
 def main() -> None:

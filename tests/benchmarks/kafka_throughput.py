@@ -23,7 +23,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import cyclopts
 import msgspec
@@ -44,6 +44,7 @@ with warnings.catch_warnings():
 from streamlstm.adapters.kafka.restore import Limits, Restore, to_value
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.commit import Commit, StateRow
+from streamlstm.core.evidence import Told
 from streamlstm.core.log import NewRecord, ScorerSession
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
@@ -278,7 +279,9 @@ def feed(events: int, keys: int) -> Iterator[NewRecord]:
         yield NewRecord(event["sensor"].encode(), msgspec.json.encode(event), (), key % PARTITIONS)
 
 
-def score(clients: Clients, bootstrap: str, model: Bundle, events: int, most: int, *, keep: bool) -> Run:
+def score(
+    clients: Clients, bootstrap: str, model: Bundle, events: int, most: int, *, keep: bool, told: Told = "all"
+) -> Run:
     """Score the topic under a new group, exactly once."""
     watch = Stopwatch()
     stage_of = {"begin": "rest", "states": "produce", "offsets": "offsets", "end": "commit"}
@@ -289,7 +292,7 @@ def score(clients: Clients, bootstrap: str, model: Bundle, events: int, most: in
         while len(session.claims()) < PARTITIONS:
             session.poll(0, 0.1)
         log.cluster.create(changelog_topic(TOPIC, group), PARTITIONS, {})
-        scorer, done, transactions = Scorer(model), 0, []
+        scorer, done, transactions = Scorer(model, told=told), 0, []
         watch.__init__()  # type: ignore[misc]
         started_s = time.perf_counter()
         while done < events:
@@ -377,6 +380,17 @@ def compare_scoring(bootstrap: str, events: int, most: int, repeats: int, model:
         )
 
 
+def compare_told(bootstrap: str, events: int, most: int, repeats: int, model: Bundle) -> None:
+    """Print what fewer score records buy."""
+    print(f"\n{'events per second':20}" + "".join(f"{told:>14}" for told in get_args(Told)))
+    for name, (ours, _) in clients().items():
+        rates = []
+        for told in get_args(Told):
+            runs = [score(ours, bootstrap, model, events, most, keep=False, told=told) for _ in range(repeats)]
+            rates.append(events / statistics.median(run.seconds for run in runs))
+        print(f"{name:20}" + "".join(f"{rate:12,.0f}/s" for rate in rates))
+
+
 def compare_restore(bootstrap: str, rows: int, repeats: int, state: bytes) -> None:
     """Print rows per second of a restore and of a bare read."""
     topic = "states"
@@ -458,6 +472,7 @@ def main(
         gc.collect()
         gc.freeze()  # the trainer's libraries are in this process, and not in a scorer's
         compare_scoring(broker.bootstrap, events, most, repeats, model)
+        compare_told(broker.bootstrap, events, most, repeats, model)
         layout = Scorer(model).parameters.layout
         compare_restore(broker.bootstrap, rows, repeats, os.urandom(layout.width * 4 + 100))
 

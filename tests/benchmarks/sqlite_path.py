@@ -16,7 +16,7 @@ import uuid
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import cyclopts
 import structlog
@@ -31,7 +31,6 @@ from tests.benchmarks.core_step import bundle
 from tests.benchmarks.kafka_throughput import PARTITIONS, TOPIC, Stopwatch, feed, machine, one_poll
 
 STAGES = {"consume": "read", "decode": "decode", "score": "score", "encode": "encode", "rest": "write and commit"}
-TOLD: tuple[Told, ...] = ("all", "sampled", "anomalous")
 Count = Annotated[int, cyclopts.Parameter(validator=cyclopts.validators.Number(gte=1))]
 
 
@@ -97,7 +96,7 @@ def main(*, events: Count = 50_000, keys: Count = 3_000, most: Count = 5_000, re
         print(f"without scoring {events / bare_s:,.0f}/s, scoring {events / ours_s:,.0f}/s: {share:.0%} of it")
         stages = {shown: statistics.median(o[2][stage] for _, o in pairs) for stage, shown in STAGES.items()}
         print("µs per event:", ", ".join(f"{stage} {s / events * 1e6:.1f}" for stage, s in stages.items()))
-        for told in TOLD:
+        for told in get_args(Told):
             runs = [score(log, model, events, most, told) for _ in range(repeats)]
             ours_s, records = statistics.median(run[0] for run in runs), sum(len(c.scores) for c in runs[0][1])
             print(f"--scores {told:10} {events / ours_s:8,.0f} events/s, {records / events:.1%} have a score record")
