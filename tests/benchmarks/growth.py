@@ -1,8 +1,8 @@
 """What a key costs, and whether more keys cost more: ``python -m tests.benchmarks.growth``.
 
 Keys with a full history behind them are put into a scorer's memory, one to a million. Then polls of 1,000 events go
-from bytes to encoded records, each of another key where there are as many. Each number of keys has a process of its own, whose largest memory
-is told. The ratio is to a thousand keys.
+from bytes to encoded records, each of another key where there are as many. Each number of keys has a process of its
+own, whose largest memory is told. The ratio is to a thousand keys.
 """
 
 from __future__ import annotations
