@@ -75,8 +75,11 @@ def _show_bundle(bundle: Bundle, target: str, console: Console) -> None:
     table.add_row("alarms", f"at most {bundle.promised().budget}, on average")
     for name in bundle.alerting.__struct_fields__:
         table.add_row(*_fact(name, getattr(bundle.alerting, name)))
+    for choice in report.get("choices", []):
+        table.add_row(f"why {choice['name']} {choice['value']}", choice["reason"])
     for name, value in report.items():
-        table.add_row(*_fact(name, value))
+        if name != "choices":
+            table.add_row(*_fact(name, value))
     console.print(table)
 
 

@@ -81,8 +81,8 @@ class TrainSettings:
     "With --log: first offset of each partition."
     last_offset: NotNegative | None = None
     "With --log: last offset of each partition."
-    hidden: Annotated[Whole, Parameter(validator=validators.Number(gte=4, modulo=4))] = 48
-    "Size of the hidden state; a multiple of four."
+    hidden: Annotated[Whole, Parameter(validator=validators.Number(gte=4, modulo=4))] | None = None
+    "Size of the hidden state, a multiple of four; chosen by held-out likelihood unless given, 48 if in doubt."
     layers: Positive = 1
     "Stacked LSTM layers; one is as good as two on all data measured."
     dropout: Share = 0.1

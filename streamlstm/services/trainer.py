@@ -164,7 +164,7 @@ def _shown(world: World) -> Iterator[Callable[[Progress], None]]:
         yield lambda _: None
         return
     columns = (
-        TextColumn("training"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]}  held-out {task.fields[held_out]}"),
@@ -174,6 +174,7 @@ def _shown(world: World) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("training", total=None, loss="…", held_out="…")
 
         def show(progress: Progress) -> None:
+            bar.update(task, description=progress.what)
             bar.update(task, total=progress.updates, completed=progress.update, loss=f"{progress.loss:.3f}")
             if progress.held_out is not None:
                 bar.update(task, held_out=f"{progress.held_out:.3f}")
@@ -195,6 +196,8 @@ def _tell_of_old(directory: Path) -> None:
 def _tell(trained: Trained, settings: TrainSettings) -> None:
     report, architecture = trained.bundle.report, trained.bundle.architecture
     promised = trained.bundle.promised(alarms=settings.alarms)
+    for choice in report["choices"]:
+        logger.info(f"chosen: {choice['name']} {choice['value']}", why=choice["reason"])
     logger.info(
         "trained",
         model=trained.bundle.name,
@@ -202,6 +205,7 @@ def _tell(trained: Trained, settings: TrainSettings) -> None:
         report=str(settings.out / "report.html"),
         events=report["events"],
         keys=report["keys"],
+        hidden=architecture.hidden,
         horizon=architecture.horizon,
         period=trained.bundle.calibration.period if report["period_found"] else "none found",
         alarms=f"{promised.budget}, one event in {1 / promised.alarm_rate:,.0f}",

@@ -39,12 +39,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at a training run; ``held_out`` is None between looks at the held-out loss."""
+    """One look at a training run, or at ``what`` else; ``held_out`` is None between looks at the held-out loss."""
 
     update: int
     updates: int
     loss: float
     held_out: float | None
+    what: str = "training"
 
 
 @dataclass
@@ -123,15 +124,38 @@ def fit(
 def held_out_loss(network: Network, data: Data, history: History) -> float:
     """Return the mean loss over the held-out tails of some keys, spread over all of them."""
     network.eval()
+    loss, _ = _loss(network, data, _held_out(history, network.architecture.horizon), None)
+    return float(loss)
+
+
+@torch.no_grad()
+def held_out_surprise(network: Network, data: Data, history: History) -> NDArray[np.float64]:
+    """Return how surprising the held-out events are one event ahead: −log likelihood per value, (blocks,).
+
+    A block is up to ``CHUNK_EVENTS`` events of one key; the same blocks whatever the network, so that two can be
+    compared block by block.
+    """
+    network.eval()
+    surprise, weight, _ = _surprise(network, data, _held_out(history, 1), None)
+    steps = range(0, weight.shape[1], CHUNK_EVENTS)
+    sums, counts = (
+        torch.stack([of_next[:, step : step + CHUNK_EVENTS, 0].sum(dim=(1, 2)) for step in steps]).flatten()
+        for of_next in (surprise * weight, weight)
+    )
+    blocks: NDArray[np.float64] = (sums[counts > 0] / counts[counts > 0]).double().cpu().numpy()
+    return blocks
+
+
+def _held_out(history: History, horizon: int) -> Chunk:
+    """Return the held-out tails of some keys, spread over all, with events before them that warm the state up."""
     lengths = history.starts[1:] - history.held_out
-    usable = np.flatnonzero(lengths > network.architecture.horizon)
+    usable = np.flatnonzero(lengths > horizon)
     chosen = usable[np.linspace(0, len(usable) - 1, min(VALIDATION_KEYS, len(usable))).astype(int)]
     starts = np.maximum(history.starts[:-1], history.held_out - VALIDATION_EVENTS // 2)[chosen]
     ends = np.minimum(history.starts[1:], history.held_out + VALIDATION_EVENTS)[chosen]
     piece = _piece(starts, ends, int((ends - starts).max()))
     counted = piece.index >= torch.as_tensor(history.held_out[chosen])[:, None]
-    loss, _ = _loss(network, data, Chunk(piece.index, piece.valid, piece.ends, counted), None)
-    return float(loss)
+    return Chunk(piece.index, piece.valid, piece.ends, counted)
 
 
 @dataclass(frozen=True)
@@ -175,7 +199,13 @@ def _chunks(history: History, lanes: int, rng: np.random.Generator) -> Iterator[
 
 
 def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, State]:
-    """Return the mean negative log-likelihood of the L events after each counted one, and the state.
+    """Return the mean negative log-likelihood of the L events after each counted one, and the state."""
+    surprise, weight, state = _surprise(model, data, chunk, state)
+    return (surprise * weight).sum() / weight.sum().clamp(min=1.0), state
+
+
+def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, Tensor, State]:
+    """Return the negative log-likelihood of the L events after each, (B, T, L, D), which of them count, and the state.
 
     A target beyond the lane's end, or missing, does not count.
     """
@@ -190,5 +220,4 @@ def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tu
     weight = (data.present[ahead] & inside[..., None]).float()
     likelihood = StudentT(freedom, location, scale, validate_args=False)
     surprise = -likelihood.log_prob(target)  # type: ignore[no-untyped-call]
-    loss = (surprise * weight).sum() / weight.sum().clamp(min=1.0)
-    return loss, (state[0].detach(), state[1].detach())
+    return surprise, weight, (state[0].detach(), state[1].detach())

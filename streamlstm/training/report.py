@@ -78,6 +78,7 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
         ("Frame", f"{bundle.schema.frame_samples} samples per event"),
         ("Inputs", ", ".join(_inputs(trained))),
         ("Network", f"{a.layers} layer of {a.hidden}, forecasting {a.horizon} events ahead"),
+        *((f"Why {choice['name']} {choice['value']}", choice["reason"]) for choice in report["choices"]),
         ("Period", f"{c.period} events ({found})"),
         ("Warm-up", f"{c.warmup_events} events per key before its first score"),
         ("Alarms", f"at most {bundle.promised(alarms=report['options']['alarms']).budget}, on average: a key sends an "

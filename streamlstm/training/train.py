@@ -20,6 +20,7 @@ from streamlstm.core.score import SETTLING_EVENTS
 from streamlstm.core.state import INTEGERS, layout_of
 from streamlstm.errors import HistoryError
 from streamlstm.training.calibrate import Calibrated, calibrate
+from streamlstm.training.choose import HIDDEN, MIN_UPDATES, OTHER_HIDDEN, OTHER_HORIZONS, Choice, choose, trial_of
 from streamlstm.training.fit import Curve, Data, Progress, World, fit
 from streamlstm.training.history import History
 from streamlstm.training.network import Network, to_model
@@ -39,12 +40,12 @@ ALONE = World()
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to train. ``horizon`` and ``period`` are found from the data unless given.
+    """How to train. ``hidden``, ``horizon`` and ``period`` are found from the data unless given.
 
     ``alarms``: a budget such as "1 per key per week", instead of ``alarm_rate``, which is 1e-3 if neither is given.
     """
 
-    hidden: int = 48
+    hidden: int | None = None
     layers: int = 1
     dropout: float = 0.1
     horizon: int | None = None
@@ -85,17 +86,16 @@ def train(
     promise = promised(options.alarm_rate or Alerting().alarm_rate, options.alarms, mean_gap_ms)
     period, found = natural_period(history, len(schema.numeric), schema.frame_samples)
     period = options.period or period
-    horizon = options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms)
-    architecture = Architecture(
+    prior = Architecture(
         values=schema.values,
         inputs=scaling.width(schema),
-        hidden=options.hidden,
+        hidden=HIDDEN if options.hidden is None else options.hidden,
         layers=options.layers,
-        horizon=horizon,
+        horizon=options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms),
         embedding=EMBEDDING,
         vocabularies=tuple(len(table) + 2 for table in scaling.vocabularies.values()),
     )
-    _check_sizes(history, architecture)
+    _check_sizes(history, prior)
     categories = category_ids(history.categories, [scaling.vocabularies[name] for name in schema.categorical])
     inputs, present = model_inputs(history, schema, scaling)
     data = Data(
@@ -103,6 +103,7 @@ def train(
         torch.from_numpy(categories).to(options.device),
         torch.from_numpy(present).to(options.device),
     )
+    architecture, choices = _chosen(prior, data, history, options, world, on_progress)
     torch.manual_seed(options.seed)
     network = Network(architecture, options.dropout).to(options.device)
     curve = fit(
@@ -116,7 +117,7 @@ def train(
         on_progress=on_progress,
     )
     model = to_model(network)
-    warmup_events = max(horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
+    warmup_events = max(architecture.horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
     record_share = record.share_of_score(float(np.median(np.diff(history.starts))))
     calibrated = calibrate(
         history,
@@ -152,7 +153,34 @@ def train(
         report={},
     )
     report = _report(history, scaling, options, curve, calibrated, architecture, period_found=found)
+    report["choices"] = msgspec.to_builtins(choices)
     return Trained(msgspec.structs.replace(bundle, report=report), history, curve, calibrated)
+
+
+def _chosen(
+    prior: Architecture,
+    data: Data,
+    history: History,
+    options: Options,
+    world: World,
+    on_progress: Callable[[Progress], None],
+) -> tuple[Architecture, list[Choice]]:
+    """Return the architecture to train: what is not set by hand is chosen, if training is long enough to tell."""
+    if options.updates < MIN_UPDATES:
+        return prior, []
+    trial = trial_of(
+        data,
+        history,
+        updates=options.updates,
+        lanes=options.lanes,
+        dropout=options.dropout,
+        seed=options.seed,
+        device=options.device,
+        world=world,
+        on_progress=on_progress,
+    )
+    horizons = [] if options.horizon else [horizon for horizon in OTHER_HORIZONS if horizon < prior.horizon]
+    return choose(prior, [*OTHER_HIDDEN] if options.hidden is None else [], horizons, trial)
 
 
 def _horizon(values: int, typical_gap_ms: float) -> int:
