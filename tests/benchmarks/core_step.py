@@ -51,14 +51,26 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - started_s
 
 
-def compare(name: str, ours: Callable[[], None], other_name: str, other: Callable[[], None], events: int) -> None:
-    """Run both in turn and print microseconds per event and the median of the pairwise ratios."""
+def compare(
+    name: str,
+    ours: Callable[[], None],
+    other_name: str,
+    other: Callable[[], None],
+    events: int,
+    other_events: int | None = None,
+) -> None:
+    """Run both in turn and print microseconds per event and the median of the pairwise ratios.
+
+    ``events`` is how many a call takes; ``other_events``, how many one of the other's, if not as many.
+    """
+    counts = events, other_events or events
     ours()
     other()
-    pairs = [(seconds(ours), seconds(other)) for _ in range(REPEATS)]
-    mine, theirs = (statistics.median(side) / events * 1e6 for side in zip(*pairs, strict=True))
+    runs = [(seconds(ours), seconds(other)) for _ in range(REPEATS)]
+    pairs = [(a / counts[0] * 1e6, b / counts[1] * 1e6) for a, b in runs]
+    mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{name:34} {mine:8.2f} µs   {other_name:34} {theirs:8.2f} µs   ratio {ratio:.2f}")
+    print(f"{name:34} {mine:8.2f} µs   {other_name:34} {theirs:8.2f} µs   ratio {ratio:.3g}")
 
 
 def walk(bundle: Bundle, keys: int, each: int) -> Callable[[], None]:
