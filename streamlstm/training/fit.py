@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributions import StudentT
 from torch.nn.parallel import DistributedDataParallel
 
 from streamlstm.training.history import History
@@ -216,8 +215,11 @@ def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -
     ahead = index[..., None] + torch.arange(1, horizon + 1, device=device)  # (B, T, L)
     inside = (ahead < chunk.ends.to(device)[:, None, None]) & chunk.counted.to(device)[..., None]
     ahead = ahead.clamp(max=len(data.inputs) - 1)
-    target = data.inputs[ahead][..., :values]  # (B, T, L, D)
+    target = data.inputs[:, :values][ahead]  # (B, T, L, D)
     weight = (data.present[ahead] & inside[..., None]).float()
-    likelihood = StudentT(freedom, location, scale, validate_args=False)
-    surprise = -likelihood.log_prob(target)  # type: ignore[no-untyped-call]
+    # −log of Student's t. torch's own evaluates lgamma of the freedom for every element; here it is once per value.
+    half = (freedom + 1) / 2
+    constant = torch.lgamma(freedom / 2) - torch.lgamma(half) + (freedom * torch.pi).log() / 2
+    off = (target - location) / scale
+    surprise = constant + scale.log() + half * torch.log1p(off * off / freedom)
     return surprise, weight, (state[0].detach(), state[1].detach())

@@ -7,10 +7,14 @@ import functools
 import msgspec
 import numpy as np
 import pytest
+import torch
+from torch.distributions import StudentT
 
 from streamlstm.core.model import Architecture
 from streamlstm.training.choose import CLEAR_GAIN, MIN_UPDATES, choose
+from streamlstm.training.fit import Chunk, Data, _surprise
 from streamlstm.training.history import History
+from streamlstm.training.network import Network
 from streamlstm.training.report import report_html
 from streamlstm.training.train import Options, Trained, train
 from tests import builders
@@ -101,3 +105,19 @@ def test_a_training_too_short_to_tell_takes_the_recipes_sizes() -> None:
     assert short.report["choices"] == []
     assert (short.architecture.hidden, short.architecture.horizon) == (48, 4)
     assert msgspec.json.encode(short.report)
+
+
+def test_surprise_is_that_of_students_t() -> None:
+    """Written out, with what depends on the freedom alone taken once; torch's own says the same."""
+    rng = np.random.default_rng(0)
+    feed = history()
+    inputs = torch.from_numpy(rng.normal(size=(len(feed), 1)).astype(np.float32))
+    data = Data(inputs, torch.zeros(len(feed), 0, dtype=torch.int64), torch.ones(len(feed), 1, dtype=torch.bool))
+    network = Network(msgspec.structs.replace(PRIOR, horizon=1)).eval()
+    index = torch.arange(50)[None]
+    location, scale, freedom, _ = network(data.inputs[index], data.categories[index])
+    wanted = -StudentT(freedom, location, scale).log_prob(inputs[index + 1][..., None, :])  # type: ignore[no-untyped-call]
+    chunk = Chunk(index, index >= 0, torch.tensor([len(feed)]), index >= 0)
+    found, weight, _ = _surprise(network, data, chunk, None)
+    assert weight.min() == 1.0
+    assert found.detach().numpy() == pytest.approx(wanted.detach().numpy(), abs=1e-5)
