@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from streamlstm.training.history import History
 from streamlstm.training.network import Network, State
+from streamlstm.training.student import StudentSurprise
 
 CHUNK_EVENTS = 64  # events between two updates (truncated back-propagation through time); recipe
 CHUNKS = 8  # chunks per lane: state is carried over 512 events; recipe
@@ -139,7 +140,7 @@ def held_out_surprise(network: Network, data: Data, history: History) -> NDArray
     steps = range(0, weight.shape[1], CHUNK_EVENTS)
     sums, counts = (
         torch.stack([of_next[:, step : step + CHUNK_EVENTS, 0].sum(dim=(1, 2)) for step in steps]).flatten()
-        for of_next in (surprise * weight, weight)
+        for of_next in (surprise, weight)
     )
     blocks: NDArray[np.float64] = (sums[counts > 0] / counts[counts > 0]).double().cpu().numpy()
     return blocks
@@ -200,26 +201,28 @@ def _chunks(history: History, lanes: int, rng: np.random.Generator) -> Iterator[
 def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, State]:
     """Return the mean negative log-likelihood of the L events after each counted one, and the state."""
     surprise, weight, state = _surprise(model, data, chunk, state)
-    return (surprise * weight).sum() / weight.sum().clamp(min=1.0), state
+    return surprise.sum() / weight.sum().clamp(min=1.0), state
 
 
 def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, Tensor, State]:
     """Return the negative log-likelihood of the L events after each, (B, T, L, D), which of them count, and the state.
 
-    A target beyond the lane's end, or missing, does not count.
+    A target beyond the lane's end, or missing, does not count: its surprise is zero.
     """
-    device = data.inputs.device
-    index = chunk.index.to(device)
+    index = chunk.index.to(data.inputs.device)
     location, scale, freedom, state = model(data.inputs[index], data.categories[index], state)
-    horizon, values = location.shape[2:]
-    ahead = index[..., None] + torch.arange(1, horizon + 1, device=device)  # (B, T, L)
-    inside = (ahead < chunk.ends.to(device)[:, None, None]) & chunk.counted.to(device)[..., None]
-    ahead = ahead.clamp(max=len(data.inputs) - 1)
-    target = data.inputs[:, :values][ahead]  # (B, T, L, D)
-    weight = (data.present[ahead] & inside[..., None]).float()
-    # −log of Student's t. torch's own evaluates lgamma of the freedom for every element; here it is once per value.
-    half = (freedom + 1) / 2
-    constant = torch.lgamma(freedom / 2) - torch.lgamma(half) + (freedom * torch.pi).log() / 2
-    off = (target - location) / scale
-    surprise = constant + scale.log() + half * torch.log1p(off * off / freedom)
+    target, weight = _ahead(data, chunk, *location.shape[2:])
+    surprise = StudentSurprise.apply(location, scale, freedom, target, weight)  # type: ignore[no-untyped-call]
     return surprise, weight, (state[0].detach(), state[1].detach())
+
+
+def _ahead(data: Data, chunk: Chunk, horizon: int, values: int) -> tuple[Tensor, Tensor]:
+    """Return the values of the L events after each, and 1.0 where they count, else 0.0: (B, T, L, D) both."""
+    device, length = data.inputs.device, chunk.index.shape[1]
+    reach = chunk.index[:, :1].to(device) + torch.arange(length + horizon, device=device)  # (B, T + L)
+    rows = reach.clamp(max=len(data.inputs) - 1)
+    counts = data.present[rows] & (reach < chunk.ends.to(device)[:, None])[..., None]
+    later = [slice(step, step + length) for step in range(1, horizon + 1)]
+    target = torch.stack([data.inputs[:, :values][rows][:, part] for part in later], dim=2)
+    counted = torch.stack([counts[:, part] for part in later], dim=2) & chunk.counted.to(device)[:, :, None, None]
+    return target, counted.to(target.dtype)
