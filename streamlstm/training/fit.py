@@ -209,20 +209,29 @@ def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -
 
     A target beyond the lane's end, or missing, does not count: its surprise is zero.
     """
-    index = chunk.index.to(data.inputs.device)
-    location, scale, freedom, state = model(data.inputs[index], data.categories[index], state)
+    location, scale, freedom, state = model(*_inputs(data, chunk), state)
     target, weight = _ahead(data, chunk, *location.shape[2:])
     surprise = StudentSurprise.apply(location, scale, freedom, target, weight)  # type: ignore[no-untyped-call]
     return surprise, weight, (state[0].detach(), state[1].detach())
+
+
+def _inputs(data: Data, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """Return the inputs and the category ids of a chunk's events, (B, T, …)."""
+    index = chunk.index.to(data.inputs.device)
+    return _rows(data.inputs, index), _rows(data.categories, index)
 
 
 def _ahead(data: Data, chunk: Chunk, horizon: int, values: int) -> tuple[Tensor, Tensor]:
     """Return the values of the L events after each, and 1.0 where they count, else 0.0: (B, T, L, D) both."""
     device, length = data.inputs.device, chunk.index.shape[1]
     reach = chunk.index[:, :1].to(device) + torch.arange(length + horizon, device=device)  # (B, T + L)
-    rows = reach.clamp(max=len(data.inputs) - 1)
-    counts = data.present[rows] & (reach < chunk.ends.to(device)[:, None])[..., None]
+    rows, inside = reach.clamp(max=len(data.inputs) - 1), reach < chunk.ends.to(device)[:, None]
+    of_reach = _rows(data.inputs, rows)[..., :values], _rows(data.present, rows) & inside[..., None]
     later = [slice(step, step + length) for step in range(1, horizon + 1)]
-    target = torch.stack([data.inputs[:, :values][rows][:, part] for part in later], dim=2)
-    counted = torch.stack([counts[:, part] for part in later], dim=2) & chunk.counted.to(device)[:, :, None, None]
-    return target, counted.to(target.dtype)
+    target, counts = (torch.stack([one[:, part] for part in later], dim=2) for one in of_reach)
+    return target, (counts & chunk.counted.to(device)[:, :, None, None]).to(target.dtype)
+
+
+def _rows(array: Tensor, index: Tensor) -> Tensor:
+    """Return rows of (n, W) as (B, T, W): by index_select, which copies whole rows."""
+    return array.index_select(0, index.flatten()).view(*index.shape, array.shape[1])

@@ -45,7 +45,8 @@ class Network(nn.Module):
         """
         a = self.architecture
         embedded = [table(categories[..., c]) for c, table in enumerate(self.embeddings)]
-        hidden, state = self.lstm(torch.cat([inputs, *embedded], dim=-1), state)  # (B, T, H)
+        joined = torch.cat([inputs, *embedded], dim=-1) if embedded else inputs
+        hidden, state = self.lstm(joined, state)  # (B, T, H)
         location, raw = self.head(hidden).chunk(2, dim=-1)  # (B, T, L·D) each
         shape = (*location.shape[:2], a.horizon, a.values)
         scale = nn.functional.softplus(raw) + SMALLEST_SCALE

@@ -82,7 +82,7 @@ def train(
     no rate keeps to.
     """
     scaling = fit_scaling(history, schema)
-    mean_gap_ms = _mean_gap_ms(history, schema)
+    mean_gap_ms = _mean_gap_ms(history, schema, options.alarms)
     promise = promised(options.alarm_rate or Alerting().alarm_rate, options.alarms, mean_gap_ms)
     period, found = natural_period(history, len(schema.numeric), schema.frame_samples)
     period = options.period or period
@@ -188,13 +188,19 @@ def _horizon(values: int, typical_gap_ms: float) -> int:
     return 1 if typical_gap_ms >= LONG_EVENT_MS or 4 * values > MAX_ERRORS else 4
 
 
-def _mean_gap_ms(history: History, schema: StreamSchema) -> float:
+def _mean_gap_ms(history: History, schema: StreamSchema, budget: str | None) -> float:
     """Return the mean gap between events of a key; silences after which a key starts anew do not count.
 
-    The mean, not the median: an alarm budget is of time, and keys that send in bursts have few events in it.
+    The mean, not the median: an alarm budget is of time, and keys that send in bursts have few events in it. Raises
+    :class:`HistoryError` for a ``budget`` of a history that has no gaps.
     """
     longest_ms = np.inf if schema.expire_after_s is None else 1000 * schema.expire_after_s
     gaps = history.gap_ms[(history.gap_ms >= 0) & (history.gap_ms <= longest_ms)]
+    if budget is not None and not gaps.any():
+        raise HistoryError(
+            f"--alarms {budget!r} is a promise of time, and no key of the history has two events apart in time to say "
+            "how often it sends: give more history, or --alarm-rate, a share of events, instead"
+        )
     return max(float(gaps.mean()), 1.0) if len(gaps) else 1.0
 
 
