@@ -20,7 +20,16 @@ from streamlstm.core.score import SETTLING_EVENTS
 from streamlstm.core.state import INTEGERS, layout_of
 from streamlstm.errors import HistoryError
 from streamlstm.training.calibrate import Calibrated, calibrate
-from streamlstm.training.choose import HIDDEN, MIN_UPDATES, OTHER_HIDDEN, OTHER_HORIZONS, Choice, choose, trial_of
+from streamlstm.training.choose import (
+    HIDDEN,
+    HORIZON,
+    MIN_UPDATES,
+    OTHER_HIDDEN,
+    OTHER_HORIZONS,
+    Choice,
+    choose,
+    trial_of,
+)
 from streamlstm.training.fit import Curve, Data, Progress, World, fit
 from streamlstm.training.history import History
 from streamlstm.training.network import Network, to_model
@@ -179,13 +188,14 @@ def _chosen(
         world=world,
         on_progress=on_progress,
     )
-    horizons = [] if options.horizon else [horizon for horizon in OTHER_HORIZONS if horizon < prior.horizon]
+    free = options.horizon is None and prior.horizon == HORIZON
+    horizons = [horizon for horizon in OTHER_HORIZONS if free and horizon * prior.values <= MAX_ERRORS]
     return choose(prior, [*OTHER_HIDDEN] if options.hidden is None else [], horizons, trial)
 
 
 def _horizon(values: int, typical_gap_ms: float) -> int:
-    """Return 4, the recipe's choice; 1 where an event is hours long or too wide for four."""
-    return 1 if typical_gap_ms >= LONG_EVENT_MS or 4 * values > MAX_ERRORS else 4
+    """Return 2; 1 where an event is hours long, or so wide that their errors would be too many."""
+    return 1 if typical_gap_ms >= LONG_EVENT_MS or HORIZON * values > MAX_ERRORS else HORIZON
 
 
 def _mean_gap_ms(history: History, schema: StreamSchema, budget: str | None) -> float:

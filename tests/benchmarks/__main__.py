@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cyclopts
 
-MODULES = ("core_step", "rivals", "growth", "sqlite_path", "kafka_throughput", "alarm_rate")
+MODULES = ("core_step", "rivals", "growth", "sqlite_path", "kafka_throughput", "latency", "alarm_rate")
 PACKAGES = ("streamlstm", "numpy", "numba", "torch", "msgspec", "kafka-python", "confluent-kafka", "river")
 
 

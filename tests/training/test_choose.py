@@ -99,11 +99,11 @@ def test_what_is_set_by_hand_is_not_searched() -> None:
     assert (by_hand.architecture.hidden, by_hand.architecture.horizon) == (8, 2)
 
 
-def test_a_training_too_short_to_tell_takes_the_recipes_sizes() -> None:
+def test_a_training_too_short_to_tell_takes_the_prior_sizes() -> None:
     """A trial of a few updates would choose by chance."""
     short = trained(updates=5).bundle
     assert short.report["choices"] == []
-    assert (short.architecture.hidden, short.architecture.horizon) == (48, 4)
+    assert (short.architecture.hidden, short.architecture.horizon) == (48, 2)
     assert msgspec.json.encode(short.report)
 
 
