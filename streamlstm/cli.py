@@ -144,7 +144,7 @@ def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS)
     file
         CSV, Parquet, JSON lines or WFDB (`.hea`) to score once, instead of a topic.
     """
-    from streamlstm.services.scorer import score_file, score_topic
+    from streamlstm.services.scorer import score_topic
 
     log_to_stderr(settings.log_format)
     if (file is None) == (settings.log is None):
@@ -152,6 +152,8 @@ def score(file: Path | None = None, *, settings: ScoreSettings = SCORE_DEFAULTS)
     if file is None:
         score_topic(settings)
     else:
+        from streamlstm.services.file_scorer import score_file
+
         score_file(file, settings, sys.stdout)
 
 

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow.parquet
 from pandas.api import types
 
+from streamlstm.adapters.schema_files import check_there
 from streamlstm.adapters.wfdb_files import read_wfdb
 from streamlstm.core.event import LATEST_MS
 from streamlstm.core.log import Record
@@ -39,12 +40,6 @@ def _unheard(_share: float) -> None:
     """Do nothing with the share of the file that was read."""
 
 
-def read_schema(path: Path) -> StreamSchema:
-    """Read a stream schema; raises :class:`SchemaError` that names the file and the reason."""
-    _check_there(path)
-    return StreamSchema.from_toml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-
-
 def read_events(
     path: Path, schema: StreamSchema, *, rows: int | None = None, on_share: OnShare = _unheard
 ) -> Iterator[list[bytes]]:
@@ -57,7 +52,7 @@ def read_events(
     and the columns that the schema asks for and the file lacks.
     """
     if path.suffix in (".jsonl", ".ndjson"):
-        _check_there(path)
+        check_there(path)
         yield from _line_chunks(path, rows or CHUNK_ROWS, on_share)
         return
     frames = _Frames(schema)
@@ -82,7 +77,7 @@ def read_tables(path: Path, *, rows: int | None = None, on_share: OnShare = _unh
             raise SchemaError("standard input is closed")
         yield from _read_csv(sys.stdin, "standard input", rows, ",")
         return
-    _check_there(path)
+    check_there(path)
     for table, share in _read_shares(path, rows):
         on_share(share)
         yield table
@@ -105,11 +100,6 @@ def _read_shares(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
 
 def _share(file: BinaryIO) -> float:
     return file.tell() / max(os.fstat(file.fileno()).st_size, 1)
-
-
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise SchemaError(f"{path}: there is no such file")
 
 
 def _read_parquet(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:

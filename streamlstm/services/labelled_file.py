@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from streamlstm.adapters.files import read_records, read_schema, read_tables
+from streamlstm.adapters.files import read_records, read_tables
+from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.event import EventDecoder
 from streamlstm.core.log import Record
 from streamlstm.core.schema import Feature, StreamSchema

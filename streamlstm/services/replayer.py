@@ -18,7 +18,8 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from streamlstm.adapters.files import STDIN, read_events, read_schema
+from streamlstm.adapters.files import STDIN, read_events
+from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.log import EventLog, NewRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.errors import SettingsError, TopicMissing

@@ -1,23 +1,17 @@
-"""The scorer: a topic in; scores, alerts and dead letters out, exactly once. Or a file, once."""
+"""The scorer: a topic in; scores, alerts and dead letters out, exactly once."""
 
 from __future__ import annotations
 
-import csv
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
-from pathlib import Path
-from typing import IO
 
 import msgspec
 import structlog
 
 from streamlstm.adapters.bundle_files import read_bundle
-from streamlstm.adapters.files import read_records, read_schema
+from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.budget import Promised
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.event import Parse
@@ -172,7 +166,7 @@ def _loop(
             if records:
                 outcome = score_poll(session, scorer.scorer, records, cap.check, observer)
                 totals.add(outcome)
-                _tell(outcome.alerts)
+                tell_alerts(outcome.alerts)
             elif settings.until_end and _at_end(session):
                 break
             outage.over()
@@ -223,41 +217,7 @@ def _resumed(session: ScorerSession, bundle: Bundle, settings: ScoreSettings, pa
     return Claimed(new_scorer(bundle, settings, parse))
 
 
-def score_file(path: Path, settings: ScoreSettings, out: IO[str]) -> Totals:
-    """Score a file once, as if it were a topic of one partition, and write one CSV row per event."""
-    bundle = load_for(settings)
-    scorer = new_scorer(bundle, replace(settings, max_keys=sys.maxsize))  # there is no log to evict to
-    chunks = read_records(path, bundle.schema)
-    first = next(chunks, [])  # a file that cannot be read is refused before anything is written
-    writer = csv.writer(out)
-    writer.writerow(["key", "time_ms", "offset", "status", "score", "tail_probability", "threshold", "alert"])
-    totals = Totals(promised_by(bundle, settings).budget)
-    for records in chain([first], chunks):
-        poll = scorer.read(records)
-        outcome = scorer.score(poll, {})
-        scorer.accept(outcome)
-        totals.add(outcome)
-        _write_rows(writer.writerow, outcome)
-        _tell(outcome.alerts)
-    totals.tell("scored", file=str(path), model=bundle.name)
-    return totals
-
-
-def _write_rows(write: Callable[[Iterable[object]], object], outcome: Outcome) -> None:
-    """Write scores and rejections in the order of their offsets; unknown scores stay empty."""
-    rows: list[tuple[int, list[object]]] = [
-        (s.offset, [s.key, s.time_ms, s.offset, s.status, s.score, s.tail_probability, s.threshold, s.alert])
-        for s in outcome.scores
-    ]
-    rows += [
-        (r.record.offset, ["", "", r.record.offset, f"rejected: {r.reason}: {r.detail}", None, None, None, None])
-        for r in outcome.rejections
-    ]
-    for _, row in sorted(rows, key=lambda row: row[0]):
-        write("" if cell is None else cell for cell in row)
-
-
-def _tell(alerts: Iterable[AlertRecord]) -> None:
+def tell_alerts(alerts: Iterable[AlertRecord]) -> None:
     """Log one line per alert that opens or ends."""
     for alert in alerts:
         if alert.action == "updated":

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from streamlstm.adapters.bundle_files import HEAD, check_place, read_bundle, write_bundle
-from streamlstm.adapters.files import read_records, read_schema
+from streamlstm.adapters.files import read_records
+from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.event import EventBatch, EventDecoder
 from streamlstm.core.log import EventLog, Record
 from streamlstm.core.schema import StreamSchema

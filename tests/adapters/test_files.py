@@ -16,7 +16,8 @@ import pyarrow.parquet
 import pytest
 
 from streamlstm.adapters import files
-from streamlstm.adapters.files import read_events, read_records, read_schema, read_tables
+from streamlstm.adapters.files import read_events, read_records, read_tables
+from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.event import EventDecoder
 from streamlstm.core.schema import StreamSchema
 from streamlstm.errors import SchemaError

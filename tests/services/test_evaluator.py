@@ -104,7 +104,7 @@ def write_calm(path: Path, records: Sequence[Record]) -> Path:
 
 
 def test_alerts_realised_on_a_feed_like_its_history_are_those_of_the_budget(tmp_path: Path) -> None:
-    """Twelve key hours, nothing wrong in them: no more than promised, and not a tenth of it either."""
+    """Twelve key hours, nothing wrong in them: no more than promised, but by chance, and no tenth."""
     feed = make_feed(1_500 + 21_600, ("a", "b"))
     (tmp_path / "s.toml").write_text(
         'key = "sensor"\ntimestamp = "time"\ntimestamp_unit = "ms"\n[features.flow]\n[features.pressure]\n'
@@ -127,7 +127,7 @@ def test_alerts_realised_on_a_feed_like_its_history_are_those_of_the_budget(tmp_
     assert task.promised == pytest.approx(6 / 3600)
     assert task.budget.due(ours.watched_ms) == pytest.approx(72.0, rel=0.01)
     assert realised is not None
-    assert 0.6 < realised < 6.0
+    assert 0.6 < realised < 6.0 * (1 + 2 / 72**0.5)  # two deviations of a count of 72
     (row,) = [line for line in text.getvalue().splitlines() if "6 per key per hour" in line]
     assert row.count(f"{realised:.2f}") == 2, "false alarms are all alerts here"
     assert "6 per key per hour" in (tmp_path / "out" / "results.md").read_text()

@@ -50,7 +50,7 @@ def test_bundle_shows_stream_network_calibration_and_alerting(bundle_directory: 
     assert row_of(text, "key, time") == "sensor, time"
     assert "flow  numeric  l/min" in text
     assert "pressure  numeric  bar" in text
-    assert row_of(text, "network") == "1 layer, hidden 16, horizon 4 events, 2 inputs"
+    assert row_of(text, "network") == "1 layer, hidden 16, horizon 2 events, 2 inputs"
     assert row_of(text, "warm-up") == f"{bundle.calibration.warmup_events} events per key"
     alerting = bundle.alerting
     assert row_of(text, "alarm rate") == "0.001 of the events"

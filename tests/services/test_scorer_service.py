@@ -22,7 +22,8 @@ from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
 from streamlstm.services import scorer as scorer_service
-from streamlstm.services.scorer import load_for, new_scorer, run, score_file, score_poll
+from streamlstm.services.file_scorer import score_file
+from streamlstm.services.scorer import load_for, new_scorer, run, score_poll
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
 from tests.end_to_end import runs

@@ -82,11 +82,20 @@ def test_period_given_wins_over_the_one_found() -> None:
     assert bundle.alerting.hold_events >= 500
 
 
-@pytest.mark.parametrize(("gap_ms", "horizon"), [(1_000, 4), (3_599_000, 4), (3_600_000, 1)])
-def test_horizon_is_four_events_or_one_where_an_event_is_an_hour(gap_ms: int, horizon: int) -> None:
+@pytest.mark.parametrize(("gap_ms", "horizon"), [(1_000, 2), (3_599_000, 2), (3_600_000, 1)])
+def test_horizon_is_two_events_or_one_where_an_event_is_an_hour(gap_ms: int, horizon: int) -> None:
     """Found from the typical gap, unless given."""
     feed = [changed(record, time=START_MS + i * gap_ms) for i, record in enumerate(make_feed(250, ("a",)))]
     assert train(make_history(feed), SCHEMA, QUICK).bundle.architecture.horizon == horizon
+
+
+def test_alarm_budget_of_a_history_without_gaps_is_refused() -> None:
+    """A promise of time needs to know how often a key sends; a rate per event does not."""
+    apart = [changed(record, time=START_MS + i * 10_000) for i, record in enumerate(make_feed(250, ("a",)))]
+    schema = msgspec.structs.replace(SCHEMA, expire_after_s=5.0)
+    with pytest.raises(HistoryError, match="no key of the history has two events apart in time"):
+        train(make_history(apart, schema), schema, msgspec.structs.replace(QUICK, alarms="1 per key per day"))
+    assert train(make_history(apart, schema), schema, QUICK).bundle.alerting.alarm_rate == 1e-3
 
 
 def test_horizon_given_wins() -> None:
@@ -121,19 +130,19 @@ def test_progress_is_told() -> None:
 
 def wide_feed() -> tuple[list[Record], StreamSchema]:
     """Return a feed of frames of 200 samples."""
-    schema = StreamSchema.from_toml('key = "sensor"\ntimestamp_unit = "ms"\nframe_samples = 200\n[features.flow]')
-    return [changed(r, flow=[float(i % 9)] * 200) for i, r in enumerate(make_feed(250, ("a",)))], schema
+    schema = StreamSchema.from_toml('key = "sensor"\ntimestamp_unit = "ms"\nframe_samples = 300\n[features.flow]')
+    return [changed(r, flow=[float(i % 9)] * 300) for i, r in enumerate(make_feed(250, ("a",)))], schema
 
 
 def test_horizon_of_a_wide_event_is_one() -> None:
-    """Four times 200 errors would be too many for one covariance."""
+    """Twice 300 errors would be too many for one covariance."""
     feed, schema = wide_feed()
     assert train(make_history(feed, schema), schema, QUICK).bundle.architecture.horizon == 1
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"horizon": 3}, "horizon 3 × 200 values = 600"), ({"hidden": 6}, "multiple of four"), ({"hidden": 0}, "hidden")],
+    [({"horizon": 3}, "horizon 3 × 300 values = 900"), ({"hidden": 6}, "multiple of four"), ({"hidden": 0}, "hidden")],
 )
 def test_size_that_cannot_be_is_refused(options: dict[str, int], reason: str) -> None:
     """The error says which number does not fit."""
