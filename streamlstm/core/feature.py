@@ -2,7 +2,7 @@
 
 The inputs of one event, in this order: the D squashed values; a mask of D ones and zeros, if values
 may be missing; the gap since the key's last event, if events are irregular; sine and cosine of the
-hour and of the weekday, if the schema asks for a calendar. Category embeddings follow them.
+hour and of the weekday, if a calendar is asked for or helps. Category embeddings follow them.
 """
 
 from __future__ import annotations

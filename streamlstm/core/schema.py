@@ -37,9 +37,9 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     ``timestamp``: the field with the event's time, in ``timestamp_unit``; ISO 8601 without an
     offset is read as UTC. ``frame_samples``: how many samples of every numeric feature one event
     carries; with 1 the field is a number, else a list of that length. ``calendar``: give the model
-    hour and weekday (UTC). ``max_ahead_s``: how far an event's time may lie after the moment the
-    log took it, before it is refused. ``expire_after_s``: a key silent for longer (in event time)
-    starts anew; absent, never.
+    hour and weekday (UTC); absent, the trainer finds out whether they help. ``max_ahead_s``: how far
+    an event's time may lie after the moment the log took it, before it is refused.
+    ``expire_after_s``: a key silent for longer (in event time) starts anew; absent, never.
     """
 
     features: dict[str, Feature]
@@ -47,7 +47,7 @@ class StreamSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     timestamp_unit: TimestampUnit = "iso8601"
     key: str | None = None
     frame_samples: int = 1
-    calendar: bool = False
+    calendar: bool | None = None
     max_ahead_s: float = 3600.0
     expire_after_s: float | None = None
 

@@ -32,7 +32,6 @@ KEY_NAMES = (
 )
 LABEL_NAMES = ("label", "anomaly", "is_anomaly", "fraud", "is_fraud", "changepoint", "outlier", "target", "class")
 MAX_KEY_SHARE = 0.1  # a column with more distinct values per row than this says nothing twice
-CALENDAR_DAYS = 14  # of history, to know a weekday from chance
 LONGEST_SAMPLE_S = 1 / 16  # a feed sampled faster than this is framed into events of about this length
 MAX_FRAME_SAMPLES = 32  # recipe: ECG 8, vibration 8–32
 
@@ -66,7 +65,7 @@ def draft_schema(path: Path) -> str:
         f"timestamp_unit = {json.dumps(times.unit)}",
         f"# A row every {gap_s:g} s per key, over {days:.1f} days.",
         f"frame_samples = {frame}" + ("    # sampled fast: so many rows make one event" if frame > 1 else ""),
-        f"calendar = {str(days >= CALENDAR_DAYS).lower()}    # hour and weekday as inputs; worth it for human rhythms",
+        "# calendar = true    # hour and weekday as inputs; without it, training finds out whether they help",
         "# expire_after_s = 86400    # a key silent for so long starts anew; without it, never",
     ]
     return "\n".join([*lines, "", *features.values()])

@@ -1,4 +1,4 @@
-"""How large a network, and how far it looks ahead: chosen by held-out likelihood, within a budget of updates.
+"""How large a network, how far it looks ahead, on a calendar or not: chosen by held-out likelihood, in so many updates.
 
 One size is the prior. Beside it others are trained for a tenth of the updates each; one takes their place
 only if it forecasts the next event of the held-out tails clearly better. Counted in updates, not in seconds: so that
@@ -30,7 +30,8 @@ TRIAL_SHARE = 10  # a trial has a tenth of the training's updates: all of them t
 MIN_UPDATES = 100  # of the training; with fewer, trials tell nothing
 # Nats per value that are a clear gain. Twice the hidden size takes three times the time and twice the state; and what
 # forecasts better by less need not detect better (96 instead of 48: MIT-BIH 106 .45, not .50, for a gain of .13).
-CLEAR_GAIN = {"hidden": 0.25, "horizon": 0.05}
+CLEAR_GAIN = {"hidden": 0.25, "horizon": 0.05, "calendar": 0.05}
+MIN_CALENDAR_MS = 14 * 86_400_000  # of one key: to know a weekday from chance
 CLEAR_ERRORS = 2.0  # and in standard errors of the mean difference over blocks of held-out events
 
 
@@ -74,6 +75,14 @@ def choose(
             chosen, surprise = best, found
         choices.append(Choice(name, getattr(chosen, name), reason))
     return chosen, choices
+
+
+def choose_calendar(plain: NDArray[np.float64], calendar: NDArray[np.float64]) -> Choice:
+    """Return whether hour and weekday become inputs, from the surprise without them and with them."""
+    gain, error = _gain(plain, calendar)
+    clear = gain > max(CLEAR_GAIN["calendar"], CLEAR_ERRORS * error)
+    why = "clearly better" if clear else f"not better by {CLEAR_GAIN['calendar']:g} and two errors"
+    return Choice("calendar", int(clear), f"{why}; nats per value gained one event ahead: {gain:+.3f} ± {error:.3f}")
 
 
 def _gain(prior: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def fit_scaling(history: History, schema: StreamSchema) -> Scaling:
             frame_samples=schema.frame_samples,
             has_mask=schema.has_optional_values,
             has_gap=bool(quartiles[1] - quartiles[0] > REGULAR_SPREAD * max(typical, 1.0)),
-            has_calendar=schema.calendar,
+            has_calendar=bool(schema.calendar),
             typical_gap_ms=max(typical, 1.0),
         ),
         scaler_of=scaler_of,

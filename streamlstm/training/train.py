@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from streamlstm.core.budget import promised
 from streamlstm.core.bundle import Alerting, Bundle, Calibration
@@ -23,11 +24,14 @@ from streamlstm.training.calibrate import Calibrated, calibrate
 from streamlstm.training.choose import (
     HIDDEN,
     HORIZON,
+    MIN_CALENDAR_MS,
     MIN_UPDATES,
     OTHER_HIDDEN,
     OTHER_HORIZONS,
     Choice,
+    Trial,
     choose,
+    choose_calendar,
     trial_of,
 )
 from streamlstm.training.fit import Curve, Data, Progress, World, fit
@@ -95,24 +99,27 @@ def train(
     promise = promised(options.alarm_rate or Alerting().alarm_rate, options.alarms, mean_gap_ms)
     period, found = natural_period(history, len(schema.numeric), schema.frame_samples)
     period = options.period or period
-    prior = Architecture(
-        values=schema.values,
-        inputs=scaling.width(schema),
-        hidden=HIDDEN if options.hidden is None else options.hidden,
-        layers=options.layers,
-        horizon=options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms),
-        embedding=EMBEDDING,
-        vocabularies=tuple(len(table) + 2 for table in scaling.vocabularies.values()),
-    )
-    _check_sizes(history, prior)
     categories = category_ids(history.categories, [scaling.vocabularies[name] for name in schema.categorical])
-    inputs, present = model_inputs(history, schema, scaling)
-    data = Data(
-        torch.from_numpy(inputs).to(options.device),
-        torch.from_numpy(categories).to(options.device),
-        torch.from_numpy(present).to(options.device),
-    )
-    architecture, choices = _chosen(prior, data, history, options, world, on_progress)
+
+    def trial(scaling: Scaling) -> Trial:
+        return trial_of(
+            _data(history, schema, scaling, categories, options.device),
+            history,
+            updates=options.updates,
+            lanes=options.lanes,
+            dropout=options.dropout,
+            seed=options.seed,
+            device=options.device,
+            world=world,
+            on_progress=on_progress,
+        )
+
+    prior = _prior(schema, scaling, options)
+    _check_sizes(history, prior)
+    scaling, calendar = _with_calendar(history, schema, scaling, prior, options, trial)
+    prior = msgspec.structs.replace(prior, inputs=scaling.width(schema))
+    architecture, sizes = _chosen(prior, options, trial(scaling))
+    data = _data(history, schema, scaling, categories, options.device)
     torch.manual_seed(options.seed)
     network = Network(architecture, options.dropout).to(options.device)
     curve = fit(
@@ -162,32 +169,51 @@ def train(
         report={},
     )
     report = _report(history, scaling, options, curve, calibrated, architecture, period_found=found)
-    report["choices"] = msgspec.to_builtins(choices)
+    report["choices"] = msgspec.to_builtins([*calendar, *sizes])
     return Trained(msgspec.structs.replace(bundle, report=report), history, curve, calibrated)
 
 
-def _chosen(
-    prior: Architecture,
-    data: Data,
+def _data(history: History, schema: StreamSchema, scaling: Scaling, categories: NDArray[np.int64], device: str) -> Data:
+    inputs, present = model_inputs(history, schema, scaling)
+    return Data(*(torch.from_numpy(array).to(device) for array in (inputs, categories, present)))
+
+
+def _prior(schema: StreamSchema, scaling: Scaling, options: Options) -> Architecture:
+    """Return the architecture that is trained unless another is clearly better."""
+    return Architecture(
+        values=schema.values,
+        inputs=scaling.width(schema),
+        hidden=HIDDEN if options.hidden is None else options.hidden,
+        layers=options.layers,
+        horizon=options.horizon or _horizon(schema.values, scaling.parameters.typical_gap_ms),
+        embedding=EMBEDDING,
+        vocabularies=tuple(len(table) + 2 for table in scaling.vocabularies.values()),
+    )
+
+
+def _with_calendar(
     history: History,
+    schema: StreamSchema,
+    scaling: Scaling,
+    prior: Architecture,
     options: Options,
-    world: World,
-    on_progress: Callable[[Progress], None],
-) -> tuple[Architecture, list[Choice]]:
+    trial: Callable[[Scaling], Trial],
+) -> tuple[Scaling, list[Choice]]:
+    """Return the scaling, with hour and weekday as inputs if they help; tried on long histories, unless set by hand."""
+    times = history.timestamp_ms
+    longest_ms = int((times[history.starts[1:] - 1] - times[history.starts[:-1]]).max())
+    if schema.calendar is not None or options.updates < MIN_UPDATES or longest_ms < MIN_CALENDAR_MS:
+        return scaling, []
+    other = replace(scaling, parameters=scaling.parameters._replace(has_calendar=True))
+    wider = msgspec.structs.replace(prior, inputs=other.width(schema))
+    choice = choose_calendar(trial(scaling)(prior), trial(other)(wider))
+    return (other if choice.value else scaling), [choice]
+
+
+def _chosen(prior: Architecture, options: Options, trial: Trial) -> tuple[Architecture, list[Choice]]:
     """Return the architecture to train: what is not set by hand is chosen, if training is long enough to tell."""
     if options.updates < MIN_UPDATES:
         return prior, []
-    trial = trial_of(
-        data,
-        history,
-        updates=options.updates,
-        lanes=options.lanes,
-        dropout=options.dropout,
-        seed=options.seed,
-        device=options.device,
-        world=world,
-        on_progress=on_progress,
-    )
     free = options.horizon is None and prior.horizon == HORIZON
     horizons = [horizon for horizon in OTHER_HORIZONS if free and horizon * prior.values <= MAX_ERRORS]
     return choose(prior, [*OTHER_HIDDEN] if options.hidden is None else [], horizons, trial)

@@ -41,7 +41,7 @@ def test_schema_with_one_feature_has_documented_defaults() -> None:
     """A schema of one feature reads ISO times, plain numbers, and never expires a key."""
     schema = StreamSchema.from_toml("[features.flow]")
     assert (schema.key, schema.timestamp, schema.timestamp_unit) == (None, "time", "iso8601")
-    assert (schema.frame_samples, schema.calendar, schema.max_ahead_s, schema.expire_after_s) == (1, False, 3600, None)
+    assert (schema.frame_samples, schema.calendar, schema.max_ahead_s, schema.expire_after_s) == (1, None, 3600, None)
     assert not schema.has_optional_values
 
 

@@ -11,7 +11,8 @@ import torch
 from torch.distributions import StudentT
 
 from streamlstm.core.model import Architecture
-from streamlstm.training.choose import CLEAR_GAIN, MIN_UPDATES, choose
+from streamlstm.training import train as train_module
+from streamlstm.training.choose import CLEAR_GAIN, MIN_CALENDAR_MS, MIN_UPDATES, Trial, choose, choose_calendar
 from streamlstm.training.fit import Chunk, Data, _surprise
 from streamlstm.training.history import History
 from streamlstm.training.network import Network
@@ -121,3 +122,40 @@ def test_surprise_is_that_of_students_t() -> None:
     found, weight, _ = _surprise(network, data, chunk, None)
     assert weight.min() == 1.0
     assert found.detach().numpy() == pytest.approx(wanted.detach().numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "helps"),
+    [(0.2, 0.01, 1), (CLEAR_GAIN["calendar"] - 0.02, 0.01, 0), (0.2, 5.0, 0), (-0.2, 0.01, 0)],
+)
+def test_calendar_is_chosen_only_if_it_is_clearly_better(gain: float, noise: float, helps: int) -> None:
+    """By enough, and by more than chance."""
+    with_it = 1.0 - gain + noise * np.random.default_rng(0).normal(size=100)
+    choice = choose_calendar(np.ones(100), with_it)
+    assert (choice.name, choice.value) == ("calendar", helps)
+    assert "nats per value" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("days", "calendar", "helps", "tried"),
+    [(14, None, True, True), (14, None, False, True), (13, None, True, False), (14, True, False, False)],
+)
+def test_calendar_is_tried_on_two_weeks_unless_set_by_hand(
+    monkeypatch: pytest.MonkeyPatch, days: int, calendar: bool | None, helps: bool, tried: bool
+) -> None:
+    """And the bundle has the inputs that were chosen, and says why."""
+
+    def trial_of(data: Data, *_: object, **__: object) -> Trial:
+        return lambda architecture: np.full(10, float(helps and architecture.inputs == 2))
+
+    monkeypatch.setattr(train_module, "trial_of", trial_of)
+    schema = msgspec.structs.replace(builders.SCHEMA, calendar=calendar)
+    gap_ms = days * MIN_CALENDAR_MS // 14 // 299 + 1
+    feed = [
+        builders.changed(record, time=builders.START_MS + i * gap_ms)
+        for i, record in enumerate(builders.make_feed(300, ("a",)))
+    ]
+    found = train(builders.make_history(feed, schema), schema, Options(hidden=8, horizon=1, updates=MIN_UPDATES)).bundle
+    assert found.feature.has_calendar == (calendar or (tried and helps))
+    assert [choice["name"] for choice in found.report["choices"]] == ["calendar"] * tried
+    assert found.architecture.inputs == 2 + 4 * found.feature.has_calendar

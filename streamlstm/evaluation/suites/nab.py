@@ -30,7 +30,7 @@ from streamlstm.evaluation.task import Task, events_of
 ABOUT = "NAB, the files given, a key each and one model for all; each file's probation is history"
 FOLDERS = ("nab",)
 NAME = "NAB"
-SCHEMA = StreamSchema.from_toml('key = "file"\ntimestamp = "timestamp"\ncalendar = true\n[features.value]\n')
+SCHEMA = StreamSchema.from_toml('key = "file"\ntimestamp = "timestamp"\n[features.value]\n')
 
 
 def tasks(data: Path) -> Iterator[Task]:
