@@ -21,6 +21,7 @@ from streamlstm.adapters.kafka.library_log import show_library_log
 from streamlstm.errors import SettingsError, StreamlstmError
 from streamlstm.services.in_force import (
     did_you_mean,
+    nearer_of_two,
     part_of,
     refuse_unknown_keys,
     refuse_unknown_variables,
@@ -354,9 +355,14 @@ def _launch(
     """
     tables = [name for name in app if not name.startswith("-") and name not in WITHOUT_TABLE]
     path, environment = settings_file(config, tables), Env(PREFIX, command=False)
-    app.config = (environment, Toml(path, must_exist=False))
+    app.config = (environment, Toml(path, must_exist=False), nearer_of_two)
     flat = Toml(path, must_exist=False, root_keys=["score"], use_commands_as_keys=False)
-    app["check"].config = (environment, flat, part_of(path, "alert", [f.name for f in fields(ReceiverSettings)]))
+    app["check"].config = (
+        environment,
+        flat,
+        part_of(path, "alert", [f.name for f in fields(ReceiverSettings)]),
+        nearer_of_two,
+    )
     refuse_unknown_keys(path, commands(), tokens)
     app(["--file=-" if token == "-" else token for token in tokens])  # else a lone dash is an unknown option
 

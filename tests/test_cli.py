@@ -578,18 +578,34 @@ def test_alarm_budget_comes_from_flag_over_variable_over_file(
     assert settings_of(*score, "--alarms", "3 per key per hour").alarms == "3 per key per hour"
 
 
-def test_alarm_budget_beside_a_rate_is_refused_wherever_they_come_from(
+def test_the_nearer_of_rate_and_budget_is_in_force(
+    settings_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag over a variable, a variable over the file, whichever of the two ways each says it."""
+    Path("streamlstm.toml").write_text('[score]\nalarms = "1 per key per week"\n')
+    score = ("score", "--log", "sqlite:///x")
+    monkeypatch.setenv("STREAMLSTM_ALARM_RATE", "1e-4")
+    found = settings_of(*score)
+    assert (found.alarm_rate, found.alarms) == (1e-4, None)
+    found = settings_of(*score, "--alarms", "2 per key per day")
+    assert (found.alarm_rate, found.alarms) == (None, "2 per key per day")
+    monkeypatch.delenv("STREAMLSTM_ALARM_RATE")
+    found = settings_of(*score, "--alarm-rate", "1e-3")
+    assert (found.alarm_rate, found.alarms) == (1e-3, None)
+
+
+def test_alarm_budget_beside_a_rate_is_refused_where_neither_is_nearer(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are named; `config` then shows both, and where they came from."""
-    Path("streamlstm.toml").write_text('[score]\nalarms = "1 per key per week"\n')
+    monkeypatch.setenv("STREAMLSTM_ALARMS", "1 per key per week")
     monkeypatch.setenv("STREAMLSTM_ALARM_RATE", "1e-4")
     ended = run("score", "x.csv")
     assert ended.status == 1
     assert "--alarm-rate 0.0001 and --alarms '1 per key per week' promise two things" in ended.errors
     shown = run("config", "score").out
     assert re.search(r"alarm_rate +1e-4 +STREAMLSTM_ALARM_RATE", shown)
-    assert re.search(r"alarms +1 per key per week +/.*streamlstm.toml", shown)
+    assert re.search(r"alarms +1 per key per week +STREAMLSTM_ALARMS", shown)
 
 
 @pytest.mark.parametrize("command", ["train", "score", "check", "evaluate", "dashboard", "config"])

@@ -19,6 +19,7 @@ from streamlstm.errors import SettingsError
 
 SECRETS = {"webhook"}  # options whose values are never shown
 HIDDEN = "(hidden)"
+ONE_OF = ("alarm_rate", "alarms")  # two ways to say one thing: the nearer source's is in force
 CONFIG = "streamlstm.toml"  # read if it is there
 ALSO_READ = {"check": {"score", "alert"}}  # by a command: tables of others
 Source = Callable[[App, tuple[str, ...], Any], object]
@@ -152,6 +153,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def nearer_of_two(_app: App, _words: tuple[str, ...], arguments: Any) -> None:
+    """Drop the one of :data:`ONE_OF` that a flag overrides in a variable or file, or a variable in a file.
+
+    As a source of settings, after all others. Two from the same source stay, and are refused.
+    """
+    given = {
+        ("cli", "env").index(source) if (source := argument.tokens[0].source) in ("cli", "env") else 2: argument
+        for argument in arguments
+        if argument.tokens and argument.name.removeprefix("--").replace("-", "_") in ONE_OF
+    }
+    for rank, argument in given.items():
+        if rank > min(given):
+            argument.tokens.clear()
 
 
 def part_of(path: Path, table: str, names: Collection[str]) -> Dict:

@@ -41,7 +41,7 @@ def bundle(hidden: int = 48) -> Bundle:
         )
         for i in range(8000)
     ]
-    return train(make_history(records, schema), schema, Options(hidden=hidden, updates=10, lanes=4)).bundle
+    return train(make_history(records, schema), schema, Options(hidden=hidden, horizon=4, updates=10, lanes=4)).bundle
 
 
 def seconds(work: Callable[[], None]) -> float:
