@@ -18,7 +18,7 @@ from streamlstm.core.alert import (
     EpisodeParameters,
 )
 from streamlstm.core.arithmetic import copy
-from streamlstm.core.channels import novelty, observe_channels
+from streamlstm.core.channels import NAMES, calm, novelty, observe_channels, start_of_calm
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 from streamlstm.core.feature import FeatureParameters, write_inputs
@@ -113,7 +113,7 @@ class Results(NamedTuple):
 def new_results(events: int, parameters: Parameters, *, trace: bool = False) -> Results:
     """Return empty results for a number of events; with ``trace``, errors and hidden states too."""
     values = parameters.score.centre.shape[0] // parameters.model.horizon
-    channels = parameters.score.weights.shape[0]
+    channels = len(NAMES)
     traced = events if trace else 0
 
     def floats(*shape: int) -> NDArray[np.float32]:
@@ -245,6 +245,15 @@ def _judge(
 
 
 @compiled
+def _blame(i: int, floats: NDArray[np.float32], parameters: Parameters, results: Results, scratch: Scratch) -> None:
+    """Write whose share the score of event ``i`` is: by forecast errors, and by the value that is too calm."""
+    shares, layout = results.shares[i], parameters.layout
+    write_shares(shares, scratch.errors, scratch.whitened, parameters.score.whitening)
+    of_calm = floats[layout.channels + start_of_calm(shares.shape[0]) : layout.tail]
+    calm.blame(shares, of_calm, results.surprises[i, -1] / max(results.score[i], _F(1e-6)))
+
+
+@compiled
 def advance(
     events: Events,
     rows: Rows,
@@ -306,7 +315,7 @@ def advance(
         distance = whiten(scratch.whitened, scratch.errors, scratch.present, parameters.score.whitening)
         integers[SCORED] += 1
         newness = _F(2.0) / _F(min(integers[SCORED], parameters.score.span) + 1)
-        seen = Seen(distance, scratch.inputs[:values], hidden[top:], newness, integers[SCORED])
+        seen = Seen(distance, scratch.inputs[:values], scratch.present, hidden[top:], newness, integers[SCORED])
         observe_channels(
             results.raw[i], floats[layout.channels : layout.tail], seen, parameters.score.fitted, scratch.near
         )
@@ -315,4 +324,4 @@ def advance(
             continue
         _judge(i, integers, floats[layout.tail : layout.episode], floats[layout.episode :], parameters, results)
         if results.action[i] != NOTHING or parameters.explain_all:
-            write_shares(results.shares[i], scratch.errors, scratch.whitened, parameters.score.whitening)
+            _blame(i, floats, parameters, results, scratch)

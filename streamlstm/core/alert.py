@@ -1,7 +1,7 @@
 """Threshold → alert: an alert is an episode, opened, updated and resolved, not a flagged event.
 
 Hysteresis: an episode opens when the tail probability reaches the alarm rate, and counts an event as
-calm only above ten times that rate. Cool-down: after it is resolved, only a score above its peak
+calm only above up to ten times that rate. Cool-down: after it is resolved, only a score above its peak
 opens a new one for a while. What an episode means for the threshold is :mod:`streamlstm.core.guard`'s.
 """
 
@@ -32,18 +32,38 @@ NOTHING, OPENED, UPDATED, RESOLVED = 0, 1, 2, 3  # actions
 ACTIONS = ("nothing", "opened", "updated", "resolved")
 
 CALM_FACTOR = 10.0  # an event is calm above this many times the alarm rate: one decade of hysteresis
+NOT_CALM = 0.5  # events that a normal stretch of the length that ends an episode may have that are not calm, on average
 WORSE_BY = 1.0  # decades by which the score must exceed the last reported one for an update
 
 
 class EpisodeParameters(NamedTuple):
-    """``alarm_rate``: tail probability at which an episode opens. ``resolve_after_events``: calm events
-    in a row that end it. ``cooldown_events``: after which any flagged event opens a new one.
-    ``hold_events``: how long an episode keeps the threshold from learning."""
+    """``alarm_rate``: tail probability at which an episode opens. ``calm_above``: above which an event is calm.
+    ``resolve_after_events``: calm events in a row that end it. ``cooldown_events``: after which any flagged event opens
+    a new one. ``hold_events``: how long an episode keeps the threshold from learning."""
 
     alarm_rate: np.float32
+    calm_above: np.float32
     resolve_after_events: int
     cooldown_events: int
     hold_events: int
+
+
+def episode_parameters(
+    alarm_rate: float, resolve_after_events: int, cooldown_events: int, hold_events: int
+) -> EpisodeParameters:
+    """Return the parameters, with as much hysteresis as the number of calm events in a row allows.
+
+    With a decade of it, one normal event in a hundred is not calm at an alarm rate of 1e-3: 288 calm ones in a row
+    would take days to come, and a long stretch of normal events would lie within the alert.
+
+    >>> [round(float(episode_parameters(1e-3, events, 0, 0).calm_above), 4) for events in (8, 100, 1000)]
+    [0.01, 0.005, 0.001]
+    """
+    most = min(CALM_FACTOR * alarm_rate, TAIL_PROBABILITY)
+    calm_above = min(most, max(alarm_rate, NOT_CALM / resolve_after_events))
+    return EpisodeParameters(
+        np.float32(alarm_rate), np.float32(calm_above), resolve_after_events, cooldown_events, hold_events
+    )
 
 
 def alert_id(topic: str, partition: int, opened_offset: int) -> str:
@@ -58,7 +78,7 @@ def alert_id(topic: str, partition: int, opened_offset: int) -> str:
 @compiled
 def is_calm(probability: np.float32, parameters: EpisodeParameters) -> bool:
     """Return whether an event counts towards the end of an episode."""
-    return bool(probability > min(parameters.alarm_rate * np.float32(CALM_FACTOR), np.float32(TAIL_PROBABILITY)))
+    return bool(probability > parameters.calm_above)
 
 
 @compiled

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlstm.core.advance import Parameters
-from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.alert import episode_parameters
 from streamlstm.core.budget import Promised, promised
 from streamlstm.core.bundle_limits import (
     check_alerting,
@@ -27,7 +27,7 @@ from streamlstm.core.bundle_limits import (
     check_scalers,
     check_score,
 )
-from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, record
+from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, channel_weights, novelty, record
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.schema import StreamSchema
@@ -37,7 +37,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 4
+VERSION = 5
 MAX_LAYERS = 64
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
@@ -124,11 +124,8 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
             model=self.model,
             score=self.score,
             tail=tail_parameters(found.tail_start, found.tail_scale, found.tail_shape, chosen.alarm_rate),
-            episode=EpisodeParameters(
-                alarm_rate=np.float32(chosen.alarm_rate),
-                resolve_after_events=chosen.resolve_after_events,
-                cooldown_events=chosen.cooldown_events,
-                hold_events=chosen.hold_events,
+            episode=episode_parameters(
+                chosen.alarm_rate, chosen.resolve_after_events, chosen.cooldown_events, chosen.hold_events
             ),
             layout=layout_of(self.architecture),
             expire_after_ms=math.inf if expire_after_s is None else expire_after_s * 1000.0,
@@ -201,14 +198,15 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
             "feature.deviation": (None, channels),
             "score.centre": (a.errors,),
             "score.whitening": (padded(a.errors), a.errors),
-            "score.knots": (len(NAMES), None),
-            "score.surprises": (len(NAMES), None),
-            "score.slopes": (len(NAMES),),
+            "score.knots": (CURVES, None),
+            "score.surprises": (CURVES, None),
+            "score.slopes": (CURVES,),
             "novelty.centre": (None,),
             "novelty.projection": (a.hidden, None),
             "novelty.references": (None, None),
             "record.low": (len(record.SPANS), a.values),
             "record.high": (len(record.SPANS), a.values),
+            "calm.lowest": (a.values,),
             "band": (a.values,),
         }
     )
@@ -257,6 +255,7 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
         "novelty.references": score.fitted.novelty.references,
         "record.low": score.fitted.record.low,
         "record.high": score.fitted.record.high,
+        "calm.lowest": score.fitted.calm.lowest,
         "band": bundle.band,
     }
     data: dict[str, Any] = msgspec.to_builtins(head)
@@ -314,6 +313,7 @@ def assembled(data: object, arrays: Arrays) -> Bundle:
             fitted=Fitted(
                 novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]),
                 record.Fitted(arrays["record.low"], arrays["record.high"]),
+                calm.Fitted(arrays["calm.lowest"]),
             ),
             span=running_span(head.calibration.period),
             warmup_events=head.calibration.warmup_events,

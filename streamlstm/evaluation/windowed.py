@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.channels import novelty, observe_channels, state_floats
+from streamlstm.core.channels import NAMES, novelty, observe_channels, state_floats
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.feature import category_ids
@@ -99,8 +99,7 @@ def _scores(
     """Return the score of each event of one key, by the channels of the scorer."""
     padded = np.zeros(score.whitening.shape[0], np.float32)
     whitened = np.zeros(errors.shape[1], np.float32)
-    channels = score.weights.shape[0]
-    raw, decades = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+    raw, decades = np.zeros(len(NAMES), np.float32), np.zeros(len(NAMES), np.float32)
     running = np.zeros(running_floats, np.float32)
     result = np.full(len(errors), np.nan)
     scored = 0
@@ -111,6 +110,7 @@ def _scores(
         distance = whiten(whitened, padded, present[i], score.whitening)
         scored += 1
         newness = _F(2.0) / _F(min(scored, score.span) + 1)
-        observe_channels(raw, running, Seen(distance, values[i], hidden[i], newness, scored), score.fitted, near)
+        seen = Seen(distance, values[i], present[i], hidden[i], newness, scored)
+        observe_channels(raw, running, seen, score.fitted, near)
         result[i] = combine(decades, raw, score)
     return result

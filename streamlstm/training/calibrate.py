@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
 from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
-from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.alert import episode_parameters
 from streamlstm.core.bundle import padded, running_span
-from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, record
+from streamlstm.core.channels import CURVES, Fitted, calm, channel_weights, novelty, record
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.score import KNOTS, ScoreParameters
@@ -80,13 +80,14 @@ def calibrate(
             f"only {usable.sum()} held-out events can be scored, {MIN_EVENTS} are needed: give a longer history"
         )
     centre, whitening = _whitening(traced.errors[usable])
-    ranges = record.fit(traced.inputs, _learned_parts(history.key_index[chosen], held_out))
-    fitted = Fitted(novelty.fit(traced.hidden[usable], seed), ranges)
+    learned = _learned_parts(history.key_index[chosen], held_out)
+    ranges, lowest = record.fit(traced.inputs, learned), calm.fit(traced.inputs, ~np.isnan(events.values), learned)
+    fitted = Fitted(novelty.fit(traced.hidden[usable], seed), ranges, lowest)
     score = score._replace(centre=centre, whitening=whitening, fitted=fitted)
 
     raw = _walk(events, rows, parameters._replace(score=score), architecture).raw
     seen = held_out & np.isfinite(raw).all(axis=1)
-    curves = [_tail_curve(raw[seen, channel]) for channel in range(len(NAMES))]
+    curves = [_tail_curve(raw[seen, channel]) for channel in range(CURVES)]
     knots, surprises, slopes = (np.array(part, dtype=np.float32) for part in zip(*curves, strict=True))
     score = score._replace(knots=knots, surprises=surprises, slopes=slopes)
 
@@ -195,7 +196,7 @@ def _parameters(
         model=model,
         score=score,
         tail=tail_parameters(1.0, 1.0, 0.0, 1e-3),
-        episode=EpisodeParameters(np.float32(1e-3), 8, 16, 512),
+        episode=episode_parameters(1e-3, 8, 16, 512),
         layout=layout_of(architecture),
         expire_after_ms=math.inf,
         forget_after_ms=math.inf,
@@ -205,15 +206,15 @@ def _parameters(
 
 def _blank_score(architecture: Architecture, period: int, warmup_events: int, record_share: float) -> ScoreParameters:
     """Return a score that whitens nothing and knows no novelty."""
-    errors, channels = architecture.errors, len(NAMES)
+    errors, curves = architecture.errors, CURVES
     whitening = np.zeros((padded(errors), errors), dtype=np.float32)
     whitening[:errors] = np.eye(errors, dtype=np.float32)
     return ScoreParameters(
         centre=np.zeros(errors, np.float32),
         whitening=whitening,
-        knots=np.tile(np.arange(2, dtype=np.float32), (channels, 1)),
-        surprises=np.tile(np.arange(2, dtype=np.float32), (channels, 1)),
-        slopes=np.ones(channels, np.float32),
+        knots=np.tile(np.arange(2, dtype=np.float32), (curves, 1)),
+        surprises=np.tile(np.arange(2, dtype=np.float32), (curves, 1)),
+        slopes=np.ones(curves, np.float32),
         weights=channel_weights(record_share),
         fitted=Fitted(
             novelty.Fitted(
@@ -222,6 +223,7 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int, re
                 np.zeros((4, 1), np.float32),
             ),
             record.unfitted(architecture.values),
+            calm.unfitted(architecture.values),
         ),
         span=running_span(period),
         warmup_events=warmup_events,

@@ -45,6 +45,7 @@ LONG_EVENT_MS = 3_600_000  # an event of an hour or more is forecast one ahead o
 MAX_WARMUP_PERIOD = 64  # events: running means over a longer period are scored before they are full
 CALM_MS = 10_000  # two faults of a fast feed within ten seconds are one alert to a person
 MIN_CALM_EVENTS, MAX_CALM_EVENTS = 4, 1024
+MAX_CALM_PERIOD = 64  # events: a longer period, such as a day of five minutes each, is too long to wait for
 MIN_HOLD_EVENTS = 128
 MAX_ERRORS = 512  # horizon × values: the covariance of the errors grows with its square
 
@@ -241,11 +242,11 @@ def _mean_gap_ms(history: History, schema: StreamSchema, budget: str | None) -> 
 
 
 def _alerting(period: int, typical_gap_ms: float, alarm_rate: float) -> Alerting:
-    """Return when episodes close: after a calm period, but no sooner than people can follow.
+    """Return when episodes close: after a calm period, unless that is long, but no sooner than people can follow.
 
     The guard, which keeps an open episode's threshold from learning, lasts ten times as long.
     """
-    calm = int(np.clip(max(period, CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
+    calm = int(np.clip(max(min(period, MAX_CALM_PERIOD), CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
     return Alerting(
         alarm_rate=alarm_rate,
         resolve_after_events=calm,

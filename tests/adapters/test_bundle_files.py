@@ -133,7 +133,7 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         (HEAD, lambda data: b"[" * 100_000, "not JSON"),
         (HEAD, lambda data: b"\xff", "not JSON"),
         (HEAD, lambda data: b"[]", "no streamlstm bundle"),
-        (HEAD, replaced('"version": 4', '"version": 5'), "bundle version 5"),
+        (HEAD, replaced('"version": 5', '"version": 6'), "bundle version 6"),
         (HEAD, replaced('"hidden": 16', '"hidden": 20'), "shape"),
         (HEAD, replaced('"hidden": 16', '"hidden": "many"'), "hidden"),
         (HEAD, replaced('"alarm_rate": 0.001', '"alarm_rate": 0.002'), "digest does not match"),

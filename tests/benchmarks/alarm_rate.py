@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from streamlstm.core.alert import EpisodeParameters
+from streamlstm.core.alert import EpisodeParameters, episode_parameters
 from streamlstm.core.bundle import Alerting
 from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.guard import judge_score
@@ -40,8 +40,8 @@ def _flagged(scores: NDArray[np.float32], episode: EpisodeParameters, parameters
 def share_flagged(scores: NDArray[np.float64], parameters: TailParameters) -> float:
     """Return the share of a new key's scores that are flagged."""
     defaults = Alerting()
-    episode = EpisodeParameters(
-        parameters.alarm_rate, defaults.resolve_after_events, defaults.cooldown_events, defaults.hold_events
+    episode = episode_parameters(
+        float(parameters.alarm_rate), defaults.resolve_after_events, defaults.cooldown_events, defaults.hold_events
     )
     return float(_flagged(scores.astype(np.float32), episode, parameters)) / len(scores)
 

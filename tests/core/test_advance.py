@@ -10,6 +10,7 @@ import pytest
 
 from streamlstm.core.advance import DUPLICATE, LATE, NO_VALUE, SCORED_EVENT, WARMING_UP, Results
 from streamlstm.core.bundle import Alerting
+from streamlstm.core.channels import CURVES
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import EVENTS, TAIL_FLOATS, Rows
@@ -64,7 +65,7 @@ def test_spike_in_a_series_scores_higher_than_the_series_without_it(flow: float)
     """The event is more surprising than the one it replaced, by more than a decade, and so is its channel."""
     spiked = results_of(with_flow(flow))
     assert spiked.score[AT] > undisturbed().score[AT] + 1
-    assert (spiked.surprises[AT] > undisturbed().surprises[AT]).all()
+    assert (spiked.surprises[AT, :CURVES] > undisturbed().surprises[AT, :CURVES]).all()
 
 
 def test_changed_event_leaves_its_own_forecast_and_the_past_unchanged() -> None:

@@ -13,9 +13,9 @@ from streamlstm.core.alert import (
     OPENED,
     RESOLVED,
     UPDATED,
-    EpisodeParameters,
     advance_episode,
     alert_id,
+    episode_parameters,
 )
 from streamlstm.core.state import (
     EPISODE_EVENTS,
@@ -36,7 +36,7 @@ class Episode:
     """A row's episode, advanced event by event; offsets count on from 100."""
 
     def __init__(self, *, resolve: int = 3, cooldown: int = 5, hold: int = 100, rate: float = RATE) -> None:
-        self.parameters = EpisodeParameters(np.float32(rate), resolve, cooldown, hold)
+        self.parameters = episode_parameters(float(rate), resolve, cooldown, hold)
         self.integers = np.zeros(INTEGERS, np.int64)
         self.integers[LAST_OFFSET] = 99
         self.floats = np.zeros(2, np.float32)
@@ -75,6 +75,19 @@ def test_episode_resolves_after_calm_events_in_a_row() -> None:
     assert episode.feed(calm) == [RESOLVED]
     assert episode.phase == COOLING
     assert episode.integers[OPENED_OFFSET] == 100
+
+
+@pytest.mark.parametrize("resolve", [4, 64, 288, 1000])
+def test_normal_events_end_an_episode_however_many_must_be_calm(resolve: int) -> None:
+    """With tail probabilities as a normal stream has them, in the median within thrice as many events as it takes."""
+    rng = np.random.default_rng(resolve)
+    took = []
+    for _ in range(31):
+        episode = Episode(resolve=resolve)
+        episode.feed((FLAGGED, 4.0))
+        actions = episode.feed(*((p, 1.0) for p in rng.uniform(1e-9, 1, size=20 * resolve).tolist()))
+        took.append(actions.index(RESOLVED))
+    assert np.median(took) < 3 * resolve
 
 
 @pytest.mark.parametrize(("rate", "calm_above"), [(1e-3, 1e-2), (1e-2, 0.05)])

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamlstm.core.channels import NAMES, Fitted, channel_weights, novelty, observe_channels, record, state_floats
+from streamlstm.core.channels import (
+    NAMES,
+    Fitted,
+    calm,
+    channel_weights,
+    novelty,
+    observe_channels,
+    record,
+    state_floats,
+)
 from streamlstm.core.channels.seen import Seen
 
 
@@ -26,14 +35,17 @@ def nearest_mean(point: np.ndarray, known: np.ndarray) -> float:
 def fitted(*points: list[float]) -> Fitted:
     """Return a novelty that knows points in the first two directions of a hidden state of four."""
     return Fitted(
-        novelty.Fitted(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), references(*points)), record.unfitted(2)
+        novelty.Fitted(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), references(*points)),
+        record.unfitted(2),
+        calm.unfitted(2),
     )
 
 
 def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: float = 1.0, age: int = 1) -> Seen:
     """Return one event at the origin of the hidden state."""
     values = np.array([0.0] if inputs is None else inputs, np.float32)
-    return Seen(np.float32(distance), values, np.zeros(4, np.float32), np.float32(newness), age)
+    present = np.ones(len(values), np.bool_)
+    return Seen(np.float32(distance), values, present, np.zeros(4, np.float32), np.float32(newness), age)
 
 
 def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
@@ -45,9 +57,9 @@ def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
 
 def test_channels_have_names_weights_and_a_place_in_the_state() -> None:
     """Names are distinct, weights positive and normed; the record channel has the share that is asked for."""
-    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record")
+    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record", "calm")
     assert channel_weights(0.25).tolist() == pytest.approx([0.25, 0.25, 0.125, 0.125, 0.25])
-    assert state_floats(3) == 4 + 3 * 9
+    assert state_floats(3) == 4 + 3 * 11
     assert record.share_of_score(500) == 0.5
     assert record.share_of_score(100_000) < 0.005
 
@@ -62,8 +74,8 @@ def test_channels_with_memory_move_by_the_newness_of_an_event() -> None:
     """A running mean moves by its newness towards the event; the forecast error has no memory."""
     running = np.zeros(state_floats(1), np.float32)
     observe(running, seen(distance=1.0, inputs=[2.0]), fitted([3.0, 4.0]))
-    raw = observe(running, seen(distance=9.0, inputs=[4.0], newness=0.25), fitted([6.0, 8.0]))
-    assert raw[:4] == [9.0, 1.0 + 0.25 * 8, 5.0 + 0.25 * 5, 4.0 + 0.25 * 12]
+    raw = observe(running, seen(distance=9.0, inputs=[4.0], newness=0.25, age=4), fitted([6.0, 8.0]))
+    assert raw[:4] == pytest.approx([9.0, 1.0 + 0.4 * 8, 5.0 + 0.25 * 5, 4.0 + 0.25 * 12])
     assert running[1:4].tolist() == raw[1:4]
 
 
@@ -95,10 +107,71 @@ def test_record_of_a_short_outlier_and_of_a_long_small_shift() -> None:
 
 
 def test_record_forgets_an_outlier() -> None:
-    """The range it left behind is gone, most of it, after twice ten thousand events."""
-    usual = np.random.default_rng(4).normal(size=30_000).tolist()
+    """The range it left behind is gone, most of it, after twice a hundred thousand events."""
+    usual = np.random.default_rng(4).normal(size=250_000).tolist()
     raw = records(*usual[:1000], 50.0, *usual[1000:], 20.0)
     assert records(*usual[:1000], 50.0, 20.0)[-1] < 1.3 < 1.5 < raw[-1]
+
+
+STILL = calm.Fitted(np.full(1, 0.5, np.float32))  # the lowest activity of a value whose deviation is about one
+
+
+def calms(*values: float, known: calm.Fitted = STILL, present: bool = True) -> list[float]:
+    """Return what the calm channel makes of one value after the other."""
+    running, of_record = np.zeros(calm.FLOATS, np.float32), np.zeros(record.FLOATS, np.float32)
+    raw = []
+    for i, value in enumerate(values):
+        event = seen(inputs=[value], age=i + 1)._replace(present=np.array([present]))
+        record.observe(of_record, event, RANGE)
+        raw.append(float(calm.observe(running, of_record, event, known)))
+    return raw
+
+
+NOISE = np.random.default_rng(6).normal(size=20_000).tolist()
+
+
+def test_calm_is_silent_while_a_value_moves_as_it_used_to() -> None:
+    """Through many events none is calmer than a quarter of the lowest."""
+    assert max(calms(*NOISE)) == 0.0
+
+
+@pytest.mark.parametrize("stuck_at", [0.0, 1.5, -3.0])
+def test_calm_tells_a_stuck_value_wherever_it_is_stuck(stuck_at: float) -> None:
+    """Within a hundred events it adds more than two decades; and a value that moves again is not calm."""
+    raw = calms(*NOISE[:500], *[stuck_at] * 110, *NOISE[500:600])
+    assert max(raw[:520]) == 0.0
+    assert max(raw[500:600]) > 2.0
+    assert max(raw[650:]) == 0.0
+
+
+def test_calm_that_lasts_becomes_normal() -> None:
+    """After some thousand events nobody is told any more."""
+    raw = calms(*NOISE[:500], *[0.0] * 8000)
+    assert max(raw[500:1000]) > 2.0
+    assert raw[-1] == 0.0
+
+
+def test_calm_of_a_value_that_never_moved_much_or_is_missing_is_not_told() -> None:
+    """An idle metric has no activity to lose, and of a missing one nothing is known."""
+    assert max(calms(*[0.0] * 500, known=calm.unfitted(1))) == 0.0
+    assert max(calms(*NOISE[:100], *[0.0] * 300, present=False)) == 0.0
+
+
+def test_calm_fit_is_the_lower_quartile_over_keys() -> None:
+    """One dead key in four or more does not make the fleet blind; keys too short to tell do not count."""
+    inputs = np.array([*NOISE[:2000], *[0.0] * 500, *NOISE[:10]], np.float32)[:, None]
+    keys = [(0, 500), (500, 1000), (1000, 1500), (1500, 2000), (2000, 2500), (2500, 2510)]
+    known = calm.fit(inputs, np.ones_like(inputs, np.bool_), keys)
+    assert 0.2 < known.lowest[0] < 1.0
+    assert calm.fit(inputs, np.ones_like(inputs, np.bool_), keys[-1:]).lowest[0] == np.float32(calm.SMALLEST_ACTIVITY)
+
+
+def test_calm_takes_its_part_of_the_blame() -> None:
+    """The calmest value has the part that calm has in the score, the others share the rest as before."""
+    shares = np.array([0.5, 0.25, 0.25], np.float32)
+    running = np.array([1.0, 1.0, 0.01, 1.0, 1.0, 1.0], np.float32)
+    calm.blame(shares, running, np.float32(0.8))
+    assert shares.tolist() == pytest.approx([0.1, 0.85, 0.05])
 
 
 def test_nearest_mean_among_many_is_that_of_the_five_nearest() -> None:

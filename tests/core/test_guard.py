@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamlstm.core.alert import NOTHING, OPENED, RESOLVED, UPDATED, EpisodeParameters
+from streamlstm.core.alert import NOTHING, OPENED, RESOLVED, UPDATED, episode_parameters
 from streamlstm.core.guard import is_adapting, judge_score
 from streamlstm.core.state import INTEGERS, TAIL_FLOATS
 from streamlstm.core.threshold import tail_parameters
@@ -21,7 +21,7 @@ class Key:
         self.floats = np.zeros(2, np.float32)
         self.tails = np.array([1.0, 0.2, 0.0, 0.0, 0.0, 0.0], np.float32)
         self.flagged = 0
-        self.episode = EpisodeParameters(np.float32(1e-3), RESOLVE, COOLDOWN, hold)
+        self.episode = episode_parameters(1e-3, RESOLVE, COOLDOWN, hold)
         self.parameters = tail_parameters(1.0, 0.2, 0.0, 1e-3)
 
     def feed(self, *scores: float) -> list[int]:

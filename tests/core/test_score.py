@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from streamlstm.core.channels import NAMES, Fitted, novelty, record
+from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, novelty, record
 from streamlstm.core.score import SOFT_CAP, ScoreParameters, combine, surprise, whiten, write_shares
 
 KNOTS = np.float32([0.0, 1.0, 3.0])  # log of the raw value
@@ -83,25 +83,25 @@ def test_surprise_of_larger_raw_values_never_falls() -> None:
 
 
 def test_score_is_the_weighted_mean_of_the_channels_decades() -> None:
-    """Each channel is read from its own curve, and weighs what it should."""
-    channels = len(NAMES)
-    weights = np.arange(1, channels + 1, dtype=np.float32) / np.float32(10)
+    """Each channel is read from its own curve, and weighs what it should; the last one is in decades, and added."""
+    weights = np.arange(1, CURVES + 1, dtype=np.float32) / np.float32(10)
     empty = np.zeros((0, 0), np.float32)
     parameters = ScoreParameters(
         centre=np.zeros(1, np.float32),
         whitening=np.zeros((4, 1), np.float32),
-        knots=np.tile(KNOTS, (channels, 1)) + np.arange(channels, dtype=np.float32)[:, None],
-        surprises=np.tile(SURPRISES, (channels, 1)),
-        slopes=np.full(channels, SLOPE, np.float32),
+        knots=np.tile(KNOTS, (CURVES, 1)) + np.arange(CURVES, dtype=np.float32)[:, None],
+        surprises=np.tile(SURPRISES, (CURVES, 1)),
+        slopes=np.full(CURVES, SLOPE, np.float32),
         weights=weights,
-        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty), record.unfitted(1)),
+        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty), record.unfitted(1), calm.unfitted(1)),
         span=1,
         warmup_events=0,
     )
-    found = np.full(channels, np.nan, np.float32)
-    score = combine(found, np.full(channels, math.e**3, np.float32), parameters)
-    assert found == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.5], rel=1e-5)
-    assert score == pytest.approx(found @ weights, rel=1e-6)
+    found, raw = np.full((2, len(NAMES)), np.nan, np.float32)
+    raw[:CURVES], raw[CURVES:] = math.e**3, 0.75
+    score = combine(found, raw, parameters)
+    assert found == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.5, 0.75], rel=1e-5)
+    assert score == pytest.approx(found[:CURVES] @ weights + 0.75, rel=1e-6)
 
 
 def test_shares_of_independent_errors_are_their_squares() -> None:

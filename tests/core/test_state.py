@@ -49,7 +49,7 @@ def number_of(arena: Arena, key: Key) -> int:
 def test_layout_sections_follow_each_other_and_have_their_sizes() -> None:
     """Hidden and cell of every layer, a triangle of waiting forecasts, channels, three tails, episode."""
     sizes = np.diff(LAYOUT)
-    assert sizes.tolist() == [8, 8, (1 + 2 + 3) * 2 * 2, 4 + 9 * 2, 3 * 2, 2]
+    assert sizes.tolist() == [8, 8, (1 + 2 + 3) * 2 * 2, 4 + (9 + 2) * 2, 3 * 2, 2]
     assert LAYOUT.hidden == 0
 
 

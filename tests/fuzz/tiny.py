@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from streamlstm.core.bundle import FORMAT, VERSION, Alerting, Arrays, Bundle, assembled, padded
-from streamlstm.core.channels import NAMES, record
+from streamlstm.core.channels import CURVES, NAMES, record
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 
@@ -39,14 +39,15 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "feature.deviation": np.ones((2, 1)),
         "score.centre": np.zeros(errors, np.float32),
         "score.whitening": np.eye(errors, dtype=np.float32),
-        "score.knots": np.tile(np.linspace(-3, 3, KNOTS, dtype=np.float32), (len(NAMES), 1)),
-        "score.surprises": np.tile(np.linspace(0, 4, KNOTS, dtype=np.float32), (len(NAMES), 1)),
-        "score.slopes": np.ones(len(NAMES), np.float32),
+        "score.knots": np.tile(np.linspace(-3, 3, KNOTS, dtype=np.float32), (CURVES, 1)),
+        "score.surprises": np.tile(np.linspace(0, 4, KNOTS, dtype=np.float32), (CURVES, 1)),
+        "score.slopes": np.ones(CURVES, np.float32),
         "novelty.centre": np.zeros(4, np.float32),
         "novelty.projection": floats(HIDDEN, 4),
         "novelty.references": floats(4, 6),
         "record.low": -np.ones((len(record.SPANS), VALUES), np.float32),
         "record.high": np.ones((len(record.SPANS), VALUES), np.float32),
+        "calm.lowest": np.full(VALUES, 0.5, np.float32),
         "band": np.ones(VALUES, np.float32),
     }
     head = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import genpareto
 
-from streamlstm.core.channels import NAMES
+from streamlstm.core.channels import CURVES
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import HistoryError
@@ -45,12 +45,12 @@ def test_distance_of_held_out_errors_is_about_one() -> None:
     assert 0.6 < held_out(trained(), trained().calibrated.results.raw[:, 0]).mean() < 1.02
 
 
-@pytest.mark.parametrize("channel", range(len(NAMES)))
+@pytest.mark.parametrize("channel", range(CURVES))
 def test_surprise_of_a_channel_is_its_tail_probability_in_decades(channel: int) -> None:
     """A share of 10^−d of the held-out events has a surprise of d or more."""
     surprises = held_out(trained(), trained().calibrated.results.surprises[:, channel])
     for decades in (0.1, 0.5, 1.0, 1.5):
-        assert (surprises >= decades).mean() == pytest.approx(10**-decades, rel=0.15)
+        assert (surprises >= decades).mean() == pytest.approx(10**-decades, rel=0.2)
 
 
 def test_curves_rise_and_go_on_rising() -> None:
@@ -77,7 +77,7 @@ def test_shape_of_a_pareto_tail_is_found(shape: float) -> None:
     scores = genpareto.rvs(shape, size=20_000, random_state=np.random.default_rng(0))
     start, scale, found = fit_tail(scores)
     assert found == pytest.approx(shape, abs=0.1)
-    assert scale == pytest.approx(1 + shape * start, rel=0.15)
+    assert scale == pytest.approx(1 + shape * start, rel=0.2)
 
 
 @pytest.mark.parametrize(

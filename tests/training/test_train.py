@@ -15,7 +15,7 @@ from streamlstm.core.schema import StreamSchema
 from streamlstm.core.score import SETTLING_EVENTS
 from streamlstm.errors import HistoryError, SettingsError
 from streamlstm.training.fit import Progress
-from streamlstm.training.train import MAX_WARMUP_PERIOD, MIN_HOLD_EVENTS, Options, Trained, train
+from streamlstm.training.train import MAX_CALM_PERIOD, MAX_WARMUP_PERIOD, MIN_HOLD_EVENTS, Options, Trained, train
 from tests.builders import PERIOD, SCHEMA, START_MS, STEP_MS, changed, make_feed, make_history, rich, trained
 
 QUICK = Options(hidden=4, updates=2, lanes=2)
@@ -74,12 +74,12 @@ def test_period_found_decides_warm_up_span_and_alerting() -> None:
 
 
 def test_period_given_wins_over_the_one_found() -> None:
-    """A person who knows better is believed; the warm-up waits for a period of 64 events at most."""
+    """A person who knows better is believed; warm-up and the end of an alert wait for a period of 64 events at most."""
     bundle = quick(period=100).bundle
     assert bundle.calibration.period == 100
     assert bundle.calibration.warmup_events == SETTLING_EVENTS + MAX_WARMUP_PERIOD
-    assert bundle.alerting.resolve_after_events == 100
-    assert bundle.alerting.hold_events >= 500
+    assert bundle.alerting.resolve_after_events == MAX_CALM_PERIOD
+    assert bundle.alerting.hold_events == 10 * MAX_CALM_PERIOD
 
 
 @pytest.mark.parametrize(("gap_ms", "horizon"), [(1_000, 2), (3_599_000, 2), (3_600_000, 1)])

@@ -2,12 +2,12 @@
 
 A channel is one file with ``NAME``, ``WEIGHT`` and a compiled ``observe(running, seen, fitted)`` that
 returns a raw, non-negative value, larger for the more unusual; ``running`` is its state, one float for each but the
-last, :mod:`record`, which has some for each value and a weight that the trainer gives. What a channel fits on held-out
-data it keeps in its own parameters and returns from ``fit``. To add one: write the file, add its line to
-:func:`observe_channels` and its name to :data:`CHANNELS`, in one order.
+last two, which have some for each value: :mod:`record`, whose weight the trainer gives, and :mod:`calm`, which has
+none. What a channel fits on the history it keeps in its own parameters and returns from ``fit``. To add one: write the
+file, add its line to :func:`observe_channels` and its name to :data:`CHANNELS`, in one order.
 
-Raw values of different channels are not comparable; :mod:`streamlstm.core.score` turns each into
-−log10 of its tail probability on held-out data, and takes their weighted mean.
+Raw values of different channels are not comparable; :mod:`streamlstm.core.score` turns each but the last into
+−log10 of its tail probability on held-out data, takes their weighted mean, and adds the last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.channels import forecast_error, level, novelty, record, smoothed_error
+from streamlstm.core.channels import calm, forecast_error, level, novelty, record, smoothed_error
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 
 CHANNELS = (forecast_error, smoothed_error, novelty, level)
-NAMES: tuple[str, ...] = (*(channel.NAME for channel in CHANNELS), record.NAME)
+CURVES = len(CHANNELS) + 1  # channels whose raw values become decades by a curve: those of the mean
+NAMES: tuple[str, ...] = (*(channel.NAME for channel in CHANNELS), record.NAME, calm.NAME)
 
 
 class Fitted(NamedTuple):
@@ -30,17 +31,24 @@ class Fitted(NamedTuple):
 
     novelty: novelty.Fitted
     record: record.Fitted
+    calm: calm.Fitted
 
 
 def state_floats(values: int) -> int:
     """Return how many floats the channels' running state takes, for D values."""
-    return len(CHANNELS) + record.FLOATS * values
+    return len(CHANNELS) + (record.FLOATS + calm.FLOATS) * values
 
 
 def channel_weights(record_share: float) -> NDArray[np.float32]:
-    """Return the channels' weights in the score, summing to one, of which the last has its share."""
+    """Return the weights of the channels' mean, summing to one, of which the record channel has its share."""
     weights = np.array([channel.WEIGHT for channel in CHANNELS])
     return np.append(weights / weights.sum() * (1 - record_share), record_share).astype(np.float32)
+
+
+@compiled
+def start_of_calm(values: int) -> int:
+    """Return where the calm channel's part of the running state starts, for D values."""
+    return CURVES - 1 + record.FLOATS * values
 
 
 @compiled
@@ -57,4 +65,6 @@ def observe_channels(
     raw[1] = smoothed_error.observe(running[1:2], seen)
     raw[2] = novelty.observe(running[2:3], seen, fitted.novelty, near)
     raw[3] = level.observe(running[3:4], seen)
-    raw[4] = record.observe(running[4:], seen, fitted.record)
+    of_record, of_calm = running[4:], running[start_of_calm(seen.inputs.shape[0]) :]
+    raw[4] = record.observe(of_record, seen, fitted.record)
+    raw[5] = calm.observe(of_calm, of_record, seen, fitted.calm)
