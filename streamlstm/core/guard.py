@@ -25,7 +25,7 @@ from streamlstm.core.alert import CLOSED, COOLING, OPENED, EpisodeParameters, ad
 from streamlstm.core.arithmetic import copy
 from streamlstm.core.compiled import compiled
 from streamlstm.core.state import HELD_EVENTS, KEPT, KEPT_TAIL, PEAK_SCORE, PHASE, QUICK_TAIL, STEADY_TAIL, TAIL_FLOATS
-from streamlstm.core.threshold import TailParameters, learn_tail, score_at, tail_probability
+from streamlstm.core.threshold import TailParameters, adapt_tail, learn_tail, score_at, tail_probability
 
 # Values of state.KEPT: no tail is kept; one is, and the same is in force; another has been learned since, and
 # KEPT - LEARNED events in a row were calm by the kept one.
@@ -57,7 +57,7 @@ def judge_score(
     probability = tail_probability(score, in_force, parameters)
     threshold = score_at(parameters.alarm_rate, in_force, parameters)
     if phase != CLOSED:
-        learn_tail(score, quick_tail, parameters.quick_rate, parameters)
+        learn_tail(score, quick_tail, parameters.learning_rate, parameters)
     action = advance_episode(integers, peaks, score, probability, steady, episode)
     _learn_steady(integers, tails, score, steady, action, episode, parameters)
     return probability, threshold, action
@@ -93,7 +93,7 @@ def _learn_steady(
         if integers[HELD_EVENTS] <= episode.hold_events:
             return
         integers[KEPT] = max(integers[KEPT], LEARNED)
-        learn_tail(score, current, parameters.adapting_rate, parameters)
+        adapt_tail(score, current, parameters)
     if integers[KEPT] >= LEARNED:
         _go_back_if_calm(integers, current, kept, score, episode, parameters)
 

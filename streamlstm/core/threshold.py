@@ -25,8 +25,7 @@ from streamlstm.core.state import TAIL_SCALE, TAIL_START
 TAIL_PROBABILITY = 0.05  # the share of held-out scores the calibrated tail is fitted on, and the largest level; recipe
 TAIL_FACTOR = 10.0  # the tail begins where this many times the alarm rate exceeds; chosen, see README
 LEARNING_RATE = 0.02  # of what an event says; so the tail remembers 50 exceedances, the events of five alarms
-QUICK_RATE = 0.025  # the same within an episode; .02 flagged 1.7, .03 .6 times what was promised, median of 16 tasks
-SMALLEST_SHAPE = 0.125  # of a tail that is exponential at any time, and whose rate varies by a third (Harris 1968)
+SMALLEST_SHAPE = 0.0625  # of a tail that is exponential at any time, and whose rate varies by a quarter (Harris 1968)
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
 _F = np.float32
@@ -38,8 +37,7 @@ class TailParameters(NamedTuple):
 
     Of those events that are learned, ``learned_share`` lie in the tail, ``mean_excess`` scales above its start;
     an excess counts as at most ``largest_excess`` scales, which is where an alert opens. ``learning_rate``: how far
-    one event moves the tail; ``quick_rate``: one of an episode moves the quick tail (:mod:`streamlstm.core.guard`);
-    ``adapting_rate``: one of an episode that is taken for the new normal."""
+    one event moves the tail; ``adapting_rate``: one of an episode that is taken for the new normal."""
 
     start: np.float32
     scale: np.float32
@@ -50,7 +48,6 @@ class TailParameters(NamedTuple):
     mean_excess: np.float32
     largest_excess: np.float32
     learning_rate: np.float32
-    quick_rate: np.float32
     adapting_rate: np.float32
 
 
@@ -81,7 +78,6 @@ def tail_parameters(start: float, scale: float, shape: float, alarm_rate: float)
         mean_excess=_F((mean - flagged * largest) / (1 - flagged)),
         largest_excess=_F(largest),
         learning_rate=_F(LEARNING_RATE),
-        quick_rate=_F(QUICK_RATE),
         adapting_rate=_F(min(LEARNING_RATE, alarm_rate / TAIL_PROBABILITY)),
     )
 
@@ -119,3 +115,16 @@ def learn_tail(score: np.float32, tail: NDArray[np.float32], rate: np.float32, p
         learned = min(excess, parameters.largest_excess) / parameters.mean_excess
         scale = tail[TAIL_SCALE] * (_F(1.0) + rate * (learned - _F(1.0)))
         tail[TAIL_SCALE] = max(scale, _F(SMALLEST_SHARE) * parameters.scale)
+
+
+@compiled
+def adapt_tail(score: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> None:
+    """Move the tail towards a score of what is taken for the new normal, in place.
+
+    One beyond the tail is of another level, and the start goes there. Stretched until it reaches there, the tail would
+    lie above anything for as long as it remembers.
+    """
+    if score > tail[TAIL_START] + parameters.largest_excess * tail[TAIL_SCALE]:
+        tail[TAIL_START] += parameters.adapting_rate * (score - tail[TAIL_START])
+    else:
+        learn_tail(score, tail, parameters.adapting_rate, parameters)
