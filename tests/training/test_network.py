@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streamlstm.core.advance import Events, advance, new_results, new_scratch
-from streamlstm.core.forecast import SMALLEST_SCALE, slot, write_forecasts
+from streamlstm.core.forecast import SMALLEST_SCALE, forecast, slot, write_forecasts
 from streamlstm.core.model import Architecture
 from streamlstm.core.state import Arena
 from streamlstm.core.step import lstm_step
@@ -47,14 +47,15 @@ def test_single_steps_equal_the_sequence_forward(layers: int, vocabularies: tupl
             torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None]
         )
 
-    hidden, cell = np.zeros(layers * H, np.float32), np.zeros(layers * H, np.float32)
-    joined = np.zeros(max(len(matrix) for matrix in model.weights), np.float32)
-    gates, head = np.zeros(4 * H, np.float32), np.zeros(2 * a.errors, np.float32)
+    hidden, cell = np.zeros((1, layers * H), np.float32), np.zeros((1, layers * H), np.float32)
+    joined = np.zeros((1, max(len(matrix) for matrix in model.weights)), np.float32)
+    gates, head = np.zeros((1, 4 * H), np.float32), np.zeros((1, 2 * a.errors), np.float32)
     waiting = np.zeros(a.horizon * (a.horizon + 1) * a.values, np.float32)
     for t in range(T):
         rows = [model.embeddings[start + i] for start, i in zip(model.embedding_start, ids[t], strict=True)]
-        lstm_step(np.concatenate([inputs[t], *rows]).astype(np.float32), hidden, cell, model, joined, gates)
-        write_forecasts(waiting, t, a.values, hidden[-H:], model, head)
+        lstm_step(np.concatenate([inputs[t], *rows]).astype(np.float32)[None], hidden, cell, model, joined, gates)
+        forecast(head, np.ascontiguousarray(hidden[:, -H:]), model)
+        write_forecasts(waiting, t, a.values, head[0])
         for ahead in range(1, a.horizon + 1):
             start = slot(t, ahead, a.values)
             found = waiting[start : start + 2 * a.values]
@@ -81,7 +82,7 @@ def test_walk_reads_each_categorys_own_embedding() -> None:
         )
         rows = Arena(parameters.layout, 1).gather([(0, b"k")], (1.0, 1.0))
         advance(event, rows, np.zeros(1, np.int64), parameters, new_results(1, parameters), scratch)
-        assert scratch.inputs[a.inputs :].tolist() == found.model.embeddings[category].tolist()
+        assert scratch.inputs[0, a.inputs :].tolist() == found.model.embeddings[category].tolist()
 
 
 def test_trained_embedding_of_padding_stays_zero() -> None:
