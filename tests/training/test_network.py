@@ -12,6 +12,7 @@ from streamlstm.core.model import Architecture
 from streamlstm.core.state import Arena
 from streamlstm.core.step import lstm_step
 from streamlstm.training.network import Network, to_model
+from streamlstm.training.student import location_and_scale
 from tests.builders import bundle, rich
 
 H, T = 12, 40
@@ -43,9 +44,8 @@ def test_single_steps_equal_the_sequence_forward(layers: int, vocabularies: tupl
     ids = np.stack([rng.integers(0, size, T) for size in vocabularies] or [np.zeros(0, np.int64)], axis=-1)
     ids = ids.reshape(T, len(vocabularies))
     with torch.no_grad():
-        location, scale, _, (hidden_end, cell_end) = network(
-            torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None]
-        )
+        said, _, (hidden_end, cell_end) = network(torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None])
+        location, scale = location_and_scale(said, a.values)
 
     hidden, cell = np.zeros((1, layers * H), np.float32), np.zeros((1, layers * H), np.float32)
     joined = np.zeros((1, max(len(matrix) for matrix in model.weights)), np.float32)
@@ -120,7 +120,8 @@ def test_scales_and_freedom_of_a_network_keep_their_floors() -> None:
     torch.nn.init.constant_(network.head.bias, -50.0)
     torch.nn.init.constant_(network.freedom, -50.0)
     with torch.no_grad():
-        _, scale, freedom, _ = network(torch.randn(2, T, 3), torch.zeros(2, T, 0, dtype=torch.int64))
+        said, freedom, _ = network(torch.randn(2, T, 3), torch.zeros(2, T, 0, dtype=torch.int64))
+        _, scale = location_and_scale(said, 2)
     assert scale.shape == (2, T, 3, 2)
     assert float(scale.min()) == pytest.approx(SMALLEST_SCALE)
     assert freedom.tolist() == pytest.approx([2.1, 2.1])
