@@ -22,7 +22,7 @@ from streamlstm.core.aligned import aligned_zeros
 from streamlstm.core.arithmetic import copy
 from streamlstm.core.channels import novelty, observe_channels
 from streamlstm.core.channels.seen import Seen
-from streamlstm.core.compiled import compiled
+from streamlstm.core.compiled import compiled, inlined
 from streamlstm.core.feature import FeatureParameters, write_inputs
 from streamlstm.core.forecast import forecast, slot, write_errors, write_forecasts
 from streamlstm.core.guard import is_adapting, judge_score
@@ -187,7 +187,7 @@ def new_scratch(parameters: Parameters, input_width: int) -> Scratch:
     )
 
 
-@compiled
+@inlined
 def _admit(integers: NDArray[np.int64], i: int, events: Events, watermark_ms: int, parameters: Parameters) -> int:
     """Say whether an event may advance its row: its status, or −1 to start the row anew first."""
     timestamp_ms = events.timestamp_ms[i]
@@ -239,7 +239,7 @@ def _write_embeddings(inputs: NDArray[np.float32], categories: NDArray[np.int64]
         copy(inputs[start + feature * size :], model.embeddings[row])
 
 
-@compiled
+@inlined
 def _judge(
     i: int,
     integers: NDArray[np.int64],
@@ -260,7 +260,7 @@ def _judge(
     results.adapting[i] = is_adapting(integers, parameters.episode)
 
 
-@compiled
+@inlined
 def _meet(
     place: int,
     i: int,
@@ -303,7 +303,7 @@ def _meet(
     return True
 
 
-@compiled
+@inlined
 def _step(count: int, events: Events, rows: Rows, parameters: Parameters, results: Results, scratch: Scratch) -> None:
     """Take the events in the scratch space's first rows through the model; keep their keys' states and forecasts."""
     model, layout, values = parameters.model, parameters.layout, results.location.shape[1]
@@ -326,7 +326,7 @@ def _step(count: int, events: Events, rows: Rows, parameters: Parameters, result
             copy(results.hidden[i], top[k])
 
 
-@compiled
+@inlined
 def _learn(k: int, events: Events, rows: Rows, parameters: Parameters, results: Results, scratch: Scratch) -> None:
     """Judge the event in the scratch space's row ``k``, and advance what is known of its key's channels and scores."""
     i, layout, score = scratch.event[k], parameters.layout, parameters.score
@@ -353,6 +353,15 @@ def _learn(k: int, events: Events, rows: Rows, parameters: Parameters, results: 
 
 
 @compiled
+def _is_met(row: int, met: int, rows: NDArray[np.int64], event: NDArray[np.int64]) -> bool:
+    """Return whether one of the first ``met`` events moves this row: then the next event must find it up to date."""
+    times = 0
+    for k in range(met):
+        times += rows[event[k]] == row
+    return times > 0
+
+
+@inlined
 def _go(count: int, events: Events, rows: Rows, parameters: Parameters, results: Results, scratch: Scratch) -> None:
     """Take the events that were met through model, channels and threshold, side by side as far as they share arrays."""
     _step(count, events, rows, parameters, results, scratch)
@@ -377,17 +386,10 @@ def advance(
     Score first, then learn: an event meets the forecasts and the threshold made before it; what is
     late, a duplicate, or out of offset order changes nothing.
     """
-    met = 0
-    for i in range(events.offset.shape[0]):
-        for k in range(met):
-            if events.row[scratch.event[k]] == events.row[i]:  # it must find its key's row up to date
-                _go(met, events, rows, parameters, results, scratch)
-                met = 0
-                break
-        if _meet(met, i, events, rows, watermarks, parameters, results, scratch):
-            met += 1
-        if met == SIDE_BY_SIDE:
+    met, count = 0, events.offset.shape[0]
+    for i in range(count + 1):
+        if met > 0 and (i == count or met == SIDE_BY_SIDE or _is_met(events.row[i], met, events.row, scratch.event)):
             _go(met, events, rows, parameters, results, scratch)
             met = 0
-    if met > 0:
-        _go(met, events, rows, parameters, results, scratch)
+        if i < count and _meet(met, i, events, rows, watermarks, parameters, results, scratch):
+            met += 1
