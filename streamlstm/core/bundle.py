@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamlstm.core.advance import Parameters
 from streamlstm.core.alert import episode_parameters
+from streamlstm.core.aligned import aligned
 from streamlstm.core.budget import Promised, promised
 from streamlstm.core.bundle_limits import (
     check_alerting,
@@ -27,7 +28,7 @@ from streamlstm.core.bundle_limits import (
     check_scalers,
     check_score,
 )
-from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, channel_weights, novelty, record
+from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, channel_weights, laid_out, novelty, record
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.schema import StreamSchema
@@ -119,10 +120,10 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
         """Return what the numeric walk needs; ``alerting`` replaces the bundle's own."""
         chosen, found = alerting or self.alerting, self.calibration
         expire_after_s = self.schema.expire_after_s
-        return Parameters(
+        parameters = Parameters(
             feature=self.feature,
             model=self.model,
-            score=self.score,
+            score=self.score._replace(fitted=laid_out(self.score.fitted)),
             tail=tail_parameters(found.tail_start, found.tail_scale, found.tail_shape, chosen.alarm_rate),
             episode=episode_parameters(
                 chosen.alarm_rate, chosen.resolve_after_events, chosen.cooldown_events, chosen.hold_events
@@ -132,6 +133,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
             forget_after_ms=self.schema.forget_after_ms,
             explain_all=explain_all,
         )
+        return aligned(parameters)
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,7 +215,7 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
 
 
 def padded(width: int) -> int:
-    """Return the next multiple of four: :func:`streamlstm.core.step.add_product` takes four rows at a time."""
+    """Return the next multiple of four: :func:`streamlstm.core.step.add_products` takes four rows at a time."""
     return -(-width // 4) * 4
 
 

@@ -108,7 +108,7 @@ def write_inputs(
     """
     count = values.shape[0]
     for d in range(count):
-        channel = d // parameters.frame_samples
+        channel = d if parameters.frame_samples == 1 else d // parameters.frame_samples  # a division takes long
         present[d] = not np.isnan(values[d])
         if present[d]:
             centred = values[d] - parameters.mean[scaler, channel]

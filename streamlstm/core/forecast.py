@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamlstm.core.arithmetic import copy, softplus32
 from streamlstm.core.compiled import compiled
 from streamlstm.core.model import Model
-from streamlstm.core.step import add_product
+from streamlstm.core.step import add_products
 
 SMALLEST_SCALE = 0.05  # in training deviations; recipe
 
@@ -41,36 +41,34 @@ def write_errors(
     """
     values = present.shape[0]
     for horizon in range(1, errors.shape[0] // values + 1):
-        start = slot(event, horizon, values)
+        start, first = slot(event, horizon, values), (horizon - 1) * values
+        locations, scales = waiting[start:], waiting[start + values :]
+        of_horizon, usual = errors[first:], centre[first:]
+        for d in range(values):  # present or not: so it runs in vector units
+            of_horizon[d] = (inputs[d] - locations[d]) / np.sqrt(scales[d]) - usual[d]
         for d in range(values):
-            j = (horizon - 1) * values + d
-            if present[d]:
-                location, scale = waiting[start + d], waiting[start + values + d]
-                errors[j] = (inputs[d] - location) / np.sqrt(scale) - centre[j]
-            else:
-                errors[j] = _F(0.0)
+            of_horizon[d] = of_horizon[d] if present[d] else _F(0.0)
 
 
 @compiled
-def write_forecasts(
-    waiting: NDArray[np.float32],
-    event: int,
-    values: int,
-    hidden: NDArray[np.float32],
-    model: Model,
-    head: NDArray[np.float32],
-) -> None:
-    """Forecast the L events after ``event`` from the top layer's hidden state (H,).
+def forecast(head: NDArray[np.float32], hidden: NDArray[np.float32], model: Model) -> None:
+    """Write what is expected after n events, (n, 2·L·D), from the top layer's hidden states (n, H): all locations, then
+    all scales, horizon by horizon."""
+    half = head.shape[1] // 2
+    for i in range(head.shape[0]):
+        copy(head[i], model.head_bias)
+    add_products(head, hidden, model.head)
+    for i in range(head.shape[0]):
+        scales = head[i, half:]
+        for j in range(half):
+            scales[j] = softplus32(scales[j]) + _F(SMALLEST_SCALE)
 
-    ``head`` is scratch space, (2·L·D,).
-    """
-    copy(head, model.head_bias)
-    add_product(head, hidden, model.head)
+
+@compiled
+def write_forecasts(waiting: NDArray[np.float32], event: int, values: int, head: NDArray[np.float32]) -> None:
+    """Put the forecasts of the L events after ``event``, (2·L·D,) of :func:`forecast`, where they wait."""
     half = head.shape[0] // 2
-    locations, scales = head[:half], head[half:]
-    for j in range(half):  # apart from the copying, so that it runs in vector units
-        scales[j] = softplus32(scales[j]) + _F(SMALLEST_SCALE)
-    for horizon in range(1, model.horizon + 1):
+    for horizon in range(1, half // values + 1):
         start, first = slot(event, horizon, values), (horizon - 1) * values
-        copy(waiting[start:], locations[first : first + values])
-        copy(waiting[start + values :], scales[first : first + values])
+        copy(waiting[start:], head[first : first + values])
+        copy(waiting[start + values :], head[half + first : half + first + values])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamlstm.core.arithmetic import log32
 from streamlstm.core.channels import Fitted
 from streamlstm.core.compiled import compiled
-from streamlstm.core.step import add_product
+from streamlstm.core.step import add_products
 
 KNOTS = 48  # points of a channel's tail curve
 SETTLING_EVENTS = 32  # a new key's hidden state is still filling; its errors would spoil running means
@@ -47,15 +47,15 @@ class ScoreParameters(NamedTuple):
 
 
 @compiled
-def whiten(
-    whitened: NDArray[np.float32],
-    errors: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    whitening: NDArray[np.float32],
-) -> np.float32:
-    """Write the whitened errors (E,) and return their mean square over the values present."""
+def whiten(whitened: NDArray[np.float32], errors: NDArray[np.float32], whitening: NDArray[np.float32]) -> None:
+    """Write the whitened errors of n events, (n, E); ``errors`` (n, E padded)."""
     whitened[:] = _F(0.0)
-    add_product(whitened, errors, whitening)
+    add_products(whitened, errors, whitening)
+
+
+@compiled
+def mean_square(whitened: NDArray[np.float32], present: NDArray[np.bool_]) -> np.float32:
+    """Return the mean square of one event's whitened errors (E,) over the values present."""
     total = _F(0.0)
     for value in whitened:
         total += value * value

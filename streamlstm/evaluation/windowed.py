@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.channels import NAMES, novelty, observe_channels, state_floats
+from streamlstm.core.channels import NAMES, laid_out, novelty, observe_channels, state_floats
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.feature import category_ids
 from streamlstm.core.forecast import SMALLEST_SCALE
-from streamlstm.core.score import ScoreParameters, combine, whiten
+from streamlstm.core.score import ScoreParameters, combine, mean_square, whiten
 from streamlstm.evaluation.stream import LEARN, Stream
 
 NAME = "windowed LSTM"
@@ -29,7 +29,8 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
     """Return scores of all events but those of the learning part, (N,); NaN where a window would be too short."""
     scores = np.full(len(stream), np.nan)
     inputs = _with_embeddings(stream, bundle)
-    near = np.zeros(novelty.scratch_floats(bundle.score.fitted.novelty), np.float32)
+    score = bundle.score._replace(fitted=laid_out(bundle.score.fitted))
+    near = novelty.new_scratch(score.fitted.novelty, 1)
     for part in stream.of_each_key():
         begin = max(part.start, int(np.searchsorted(stream.part[part], LEARN, side="right")) + part.start)
         first = max(begin, part.start + WINDOW_EVENTS)
@@ -38,7 +39,7 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
         at = np.arange(first, part.stop)
         errors, hidden = forecast_errors(inputs, stream, at, bundle)
         floats = state_floats(stream.values.shape[1])
-        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], bundle.score, floats, near)
+        scores[at] = _scores(errors, hidden, stream.values[at], stream.present[at], score, floats, near)
     return scores
 
 
@@ -97,20 +98,23 @@ def _scores(
     near: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     """Return the score of each event of one key, by the channels of the scorer."""
-    padded = np.zeros(score.whitening.shape[0], np.float32)
-    whitened = np.zeros(errors.shape[1], np.float32)
+    padded = np.zeros((1, score.whitening.shape[0]), np.float32)
+    whitened = np.zeros((1, errors.shape[1]), np.float32)
     raw, decades = np.zeros(len(NAMES), np.float32), np.zeros(len(NAMES), np.float32)
     running = np.zeros(running_floats, np.float32)
+    places = np.zeros((1, score.fitted.novelty.centre.shape[0]), np.float32)
     result = np.full(len(errors), np.nan)
     scored = 0
     for i in range(len(errors)):
         if not present[i].any():
             continue
-        padded[: errors.shape[1]] = errors[i]
-        distance = whiten(whitened, padded, present[i], score.whitening)
+        padded[0, : errors.shape[1]] = errors[i]
+        whiten(whitened, padded, score.whitening)
+        distance = mean_square(whitened[0], present[i])
         scored += 1
         newness = _F(2.0) / _F(min(scored, score.span) + 1)
+        novelty.measure(near, places, hidden[i : i + 1], score.fitted.novelty)
         seen = Seen(distance, values[i], present[i], hidden[i], newness, scored)
-        observe_channels(raw, running, seen, score.fitted, near)
+        observe_channels(raw, running, seen, score.fitted, near[0])
         result[i] = combine(decades, raw, score)
     return result

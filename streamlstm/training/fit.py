@@ -136,7 +136,7 @@ def held_out_surprise(network: Network, data: Data, history: History) -> NDArray
     compared block by block.
     """
     network.eval()
-    surprise, weight, _ = _surprise(network, data, _held_out(history, 1), None)
+    _, surprise, weight, _ = _surprise(network, data, _held_out(history, 1), None)
     steps = range(0, weight.shape[1], CHUNK_EVENTS)
     sums, counts = (
         torch.stack([of_next[:, step : step + CHUNK_EVENTS, 0].sum(dim=(1, 2)) for step in steps]).flatten()
@@ -200,19 +200,21 @@ def _chunks(history: History, lanes: int, rng: np.random.Generator) -> Iterator[
 
 def _loss(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, State]:
     """Return the mean negative log-likelihood of the L events after each counted one, and the state."""
-    surprise, weight, state = _surprise(model, data, chunk, state)
-    return surprise.sum() / weight.sum().clamp(min=1.0), state
+    total, _, weight, state = _surprise(model, data, chunk, state)
+    return total / weight.sum().clamp(min=1.0), state
 
 
-def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, Tensor, State]:
-    """Return the negative log-likelihood of the L events after each, (B, T, L, D), which of them count, and the state.
+def _surprise(model: nn.Module, data: Data, chunk: Chunk, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
+    """Return the negative log-likelihood of the L events after each: its sum; its terms without gradient, (B, T, L, D);
+    which of them count; and the state.
 
     A target beyond the lane's end, or missing, does not count: its surprise is zero.
     """
-    location, scale, freedom, state = model(*_inputs(data, chunk), state)
-    target, weight = _ahead(data, chunk, *location.shape[2:])
-    surprise = StudentSurprise.apply(location, scale, freedom, target, weight)  # type: ignore[no-untyped-call]
-    return surprise, weight, (state[0].detach(), state[1].detach())
+    head, freedom, state = model(*_inputs(data, chunk), state)
+    values = len(freedom)
+    ahead = _ahead(data, chunk, head.shape[2] // (2 * values), values)
+    total, surprise, weight = StudentSurprise.apply(head, freedom, *ahead)  # type: ignore[no-untyped-call]
+    return total, surprise, weight, (state[0].detach(), state[1].detach())
 
 
 def _inputs(data: Data, chunk: Chunk) -> tuple[Tensor, Tensor]:
@@ -221,15 +223,15 @@ def _inputs(data: Data, chunk: Chunk) -> tuple[Tensor, Tensor]:
     return _rows(data.inputs, index), _rows(data.categories, index)
 
 
-def _ahead(data: Data, chunk: Chunk, horizon: int, values: int) -> tuple[Tensor, Tensor]:
-    """Return the values of the L events after each, and 1.0 where they count, else 0.0: (B, T, L, D) both."""
+def _ahead(data: Data, chunk: Chunk, horizon: int, values: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the values of the events after a chunk's first, up to L after its last, (B, T + L − 1, D); which of them
+    are there; and after which events the L next ones count, (B, T): both as 1.0 and 0.0."""
     device, length = data.inputs.device, chunk.index.shape[1]
-    reach = chunk.index[:, :1].to(device) + torch.arange(length + horizon, device=device)  # (B, T + L)
+    reach = chunk.index[:, :1].to(device) + torch.arange(1, length + horizon, device=device)
     rows, inside = reach.clamp(max=len(data.inputs) - 1), reach < chunk.ends.to(device)[:, None]
-    of_reach = _rows(data.inputs, rows)[..., :values], _rows(data.present, rows) & inside[..., None]
-    later = [slice(step, step + length) for step in range(1, horizon + 1)]
-    target, counts = (torch.stack([one[:, part] for part in later], dim=2) for one in of_reach)
-    return target, (counts & chunk.counted.to(device)[:, :, None, None]).to(target.dtype)
+    later = _rows(data.inputs, rows)[..., :values]
+    there = _rows(data.present, rows) & inside[..., None]
+    return later, there.to(later.dtype), chunk.counted.to(device, later.dtype)
 
 
 def _rows(array: Tensor, index: Tensor) -> Tensor:

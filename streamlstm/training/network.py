@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamlstm.core.bundle import embedding_start, padded
-from streamlstm.core.forecast import SMALLEST_SCALE
 from streamlstm.core.model import Architecture, Model
 
 State = tuple[Tensor, Tensor]
@@ -36,21 +35,16 @@ class Network(nn.Module):
             elif name.startswith("bias_hh"):
                 parameter.data.zero_()
 
-    def forward(
-        self, inputs: Tensor, categories: Tensor, state: State | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Return locations, scales (B, T, L, D), degrees of freedom (D,), and the new state.
+    def forward(self, inputs: Tensor, categories: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Return the head's output (B, T, 2·L·D), degrees of freedom (D,), and the new state.
 
-        ``inputs`` (B, T, width), ``categories`` (B, T, C) of ids.
+        ``inputs`` (B, T, width), ``categories`` (B, T, C) of ids. The output is that of
+        :func:`streamlstm.training.student.location_and_scale`.
         """
-        a = self.architecture
         embedded = [table(categories[..., c]) for c, table in enumerate(self.embeddings)]
         joined = torch.cat([inputs, *embedded], dim=-1) if embedded else inputs
         hidden, state = self.lstm(joined, state)  # (B, T, H)
-        location, raw = self.head(hidden).chunk(2, dim=-1)  # (B, T, L·D) each
-        shape = (*location.shape[:2], a.horizon, a.values)
-        scale = nn.functional.softplus(raw) + SMALLEST_SCALE
-        return location.view(shape), scale.view(shape), 2.1 + nn.functional.softplus(self.freedom), state
+        return self.head(hidden), 2.1 + nn.functional.softplus(self.freedom), state
 
 
 def to_model(network: Network) -> Model:

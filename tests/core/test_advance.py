@@ -155,3 +155,25 @@ def test_flagged_event_does_not_move_the_threshold() -> None:
     for events in (1, 2, 20):
         assert tail_after(feed[: AT + events], alerting) == before
     assert tail_after(feed[: AT + 21], alerting) != before
+
+
+def test_keys_side_by_side_have_the_scores_that_each_has_alone() -> None:
+    """Eleven keys in one poll, in another order each step, some twice, with spikes and late events among them."""
+    keys = [f"k{number}" for number in range(11)]
+    feed, rng, records = make_feed(90, keys, seed=6), np.random.default_rng(6), []
+    for step in range(90):
+        here = [feed[step * len(keys) + place] for place in rng.permutation(len(keys))[: rng.integers(1, 12)]]
+        if step % 4 == 0:
+            late = changed(here[-1], time=START_MS + step * STEP_MS - 1)
+            here = [*here, changed(here[-1], flow=13.0), late, *here[:2]]
+        records.extend(here)
+    records = [record._replace(offset=offset) for offset, record in enumerate(records)]
+    together, statuses = results_of(records), set()
+    for key in keys:
+        own = [i for i, record in enumerate(records) if msgspec.json.decode(record.value)["sensor"] == key]
+        alone = results_of([records[i] for i in own])
+        statuses |= set(alone.status.tolist())
+        for name, column in zip(Results._fields, alone, strict=True):
+            if len(column):  # the traces are empty
+                assert column.tobytes() == getattr(together, name)[own].tobytes(), name
+    assert statuses >= {SCORED_EVENT, WARMING_UP, LATE, DUPLICATE}

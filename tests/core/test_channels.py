@@ -27,9 +27,16 @@ def references(*points: list[float]) -> np.ndarray:
 
 def nearest_mean(point: np.ndarray, known: np.ndarray) -> float:
     """Return the mean distance of a point to the nearest of ``known``."""
-    padded = np.zeros(4, np.float32)
-    padded[: len(point)] = point
-    return float(novelty.nearest_mean(padded, known, np.zeros(known.shape[1] + novelty.NEIGHBOURS, np.float32)))
+    hidden = np.zeros((1, 4), np.float32)
+    hidden[0, : len(point)] = point
+    return nearest_means(hidden, novelty.Fitted(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), known))[0]
+
+
+def nearest_means(hidden: np.ndarray, known: novelty.Fitted) -> list[float]:
+    """Return the mean distance of each hidden state to its nearest references, measured side by side."""
+    near, count = novelty.new_scratch(known, len(hidden)), known.references.shape[1]
+    novelty.measure(near, np.zeros((len(hidden), len(known.centre)), np.float32), hidden, known)
+    return [float(novelty.nearest_mean(row, count)) for row in near]
 
 
 def fitted(*points: list[float]) -> Fitted:
@@ -51,7 +58,9 @@ def seen(*, distance: float = 1.0, inputs: list[float] | None = None, newness: f
 def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
     """Return the raw values of one event, by channel, advancing ``running``."""
     raw = np.full(len(NAMES), np.nan, np.float32)
-    observe_channels(raw, running, event, known, np.zeros(novelty.scratch_floats(known.novelty), np.float32))
+    near = novelty.new_scratch(known.novelty, 1)
+    novelty.measure(near, np.zeros((1, 4), np.float32), event.hidden[None], known.novelty)
+    observe_channels(raw, running, event, known, near[0])
     return raw.tolist()
 
 
@@ -181,6 +190,46 @@ def test_nearest_mean_among_many_is_that_of_the_five_nearest() -> None:
     point = rng.normal(size=3).astype(np.float32)
     distances = np.sort(np.linalg.norm(points - point, axis=1))
     assert nearest_mean(point, references(*points)) == pytest.approx(distances[:5].mean(), rel=1e-5)
+
+
+def brute_force(hidden: np.ndarray, known: novelty.Fitted) -> float:
+    """Return the mean distance to the five nearest by sorting all, each sum in the order of the compiled search."""
+    place = -known.centre
+    for k in range(0, len(hidden), 4):
+        a, b, c, d = (hidden[k + row] * known.projection[k + row] for row in range(4))
+        place = place + ((a + b) + (c + d))
+    squares = np.zeros(known.references.shape[1], np.float32)
+    for p in range(0, len(place), 4):
+        e, f, g, h = (known.references[p + row] - place[p + row] for row in range(4))
+        squares = squares + ((e * e + f * f) + (g * g + h * h))
+    nearest, total = np.sort(squares)[: novelty.NEIGHBOURS], np.float32(0)
+    for square in nearest:
+        total = total + np.sqrt(square)
+    return float(total / np.float32(len(nearest)))
+
+
+@pytest.mark.parametrize("laid_out", [False, True])
+@pytest.mark.parametrize("kind", ["spread", "clustered", "repeated", "one"])
+@pytest.mark.parametrize("count", [1, 4, 5, 6, 64, 511, 512, 513, 1500])
+def test_nearest_mean_is_that_of_a_brute_force_search_bit_for_bit(count: int, kind: str, laid_out: bool) -> None:
+    """Whatever the references look like and how many there are, and however many states are measured at once."""
+    rng = np.random.default_rng(count)
+    states = rng.normal(size=(count, 12))
+    if kind == "clustered":
+        states = np.repeat(states[:3], count, axis=0)[:count] + 1e-3 * states
+    elif kind == "repeated":
+        states = states[rng.integers(0, min(count, 7), count)]
+    elif kind == "one":
+        states[:] = states[0]
+    projection = np.ascontiguousarray(rng.normal(size=(12, 8)), np.float32)
+    known = novelty.Fitted(
+        rng.normal(size=8).astype(np.float32), projection, np.ascontiguousarray((states @ projection).T, np.float32)
+    )
+    hidden = rng.normal(size=(8, 12)).astype(np.float32)
+    hidden[:4] = states[rng.integers(0, count, 4)]
+    for measured in (1, 2, 3, 8):
+        found = nearest_means(hidden[:measured], novelty.laid_out(known) if laid_out else known)
+        assert found == [brute_force(one, known) for one in hidden[:measured]]
 
 
 def test_nearest_mean_among_fewer_than_five_is_that_of_all() -> None:

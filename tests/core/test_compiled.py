@@ -16,10 +16,10 @@ from streamlstm.core import compiled
 from streamlstm.core.advance import advance
 from streamlstm.core.arithmetic import log32
 from streamlstm.core.bundle import Bundle
-from streamlstm.core.channels.novelty import nearest_mean
+from streamlstm.core.channels.novelty import measure, nearest_mean
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
-from streamlstm.core.step import lstm_step
+from streamlstm.core.step import add_products, lstm_step
 from tests.builders import changed, make_feed
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_code_for_the_plainest_cpu_gives_the_same_bits(bundle: Bundle, bundle_di
 
 def test_numeric_code_is_compiled_without_fastmath() -> None:
     """No function may be reordered or fused by the compiler, nor raise where IEEE has an answer."""
-    for function in (advance, lstm_step, log32, nearest_mean):
+    for function in (advance, lstm_step, add_products, log32, measure, nearest_mean):
         options = function.targetoptions
         assert options["nopython"]
         assert not options["fastmath"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamlstm.core.forecast import SMALLEST_SCALE, slot, write_errors, write_forecasts
+from streamlstm.core.forecast import SMALLEST_SCALE, forecast, slot, write_errors, write_forecasts
 from streamlstm.core.model import Model
 
 VALUES, HORIZON, H = 2, 3, 4
@@ -28,10 +28,11 @@ def model(horizon: int = HORIZON) -> Model:
     )
 
 
-def forecast(waiting: np.ndarray, event: int) -> None:
+def forecast_after(waiting: np.ndarray, event: int) -> None:
     """Forecast after an event whose hidden state is its number."""
-    hidden = np.full(H, event, np.float32)
-    write_forecasts(waiting, event, VALUES, hidden, model(), np.zeros(2 * HORIZON * VALUES, np.float32))
+    head = np.zeros((1, 2 * HORIZON * VALUES), np.float32)
+    forecast(head, np.full((1, H), event, np.float32), model())
+    write_forecasts(waiting, event, VALUES, head[0])
 
 
 def errors_of(waiting: np.ndarray, event: int, inputs: list[float], centre: float = 0.0) -> np.ndarray:
@@ -61,13 +62,13 @@ def test_event_meets_the_forecasts_made_one_to_three_events_before() -> None:
             ]
             expected = (np.array([5.0, 6.0]) - made) / np.sqrt(SMALLEST_SCALE)
             assert np.allclose(errors_of(waiting, event, [5.0, 6.0]), expected, rtol=1e-6)
-        forecast(waiting, event)
+        forecast_after(waiting, event)
 
 
 def test_scale_of_forecast_is_never_below_the_smallest() -> None:
     """However sure the head is, the scale keeps its floor."""
     waiting = np.zeros(WIDTH, np.float32)
-    forecast(waiting, 0)
+    forecast_after(waiting, 0)
     assert waiting[slot(1, 1, VALUES) + VALUES] == np.float32(SMALLEST_SCALE)
 
 

@@ -56,7 +56,7 @@ def test_sensor_stuck_for_a_week_is_told_once_and_its_return_to_life_ends_it() -
 
 
 def test_world_that_changed_for_good_is_told_and_then_believed() -> None:
-    """The alert ends as adapted; later alerts are not more than promised by far; and a spike in the new world is seen."""
+    """The alert ends as adapted; later alerts are no more than promised; and a spike in the new world is seen."""
     lasting = 8000
     alerts = alerts_of(lambda _, flow, pressure: (flow + 3.0, pressure), lasting, 2 * SPIKE_AFTER)
     opened = [alert for alert in alerts if alert.action == "opened" and alert.offset >= BEFORE]

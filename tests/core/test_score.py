@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, novelty, record
-from streamlstm.core.score import SOFT_CAP, ScoreParameters, combine, surprise, whiten, write_shares
+from streamlstm.core.score import SOFT_CAP, ScoreParameters, combine, mean_square, surprise, whiten, write_shares
 
 KNOTS = np.float32([0.0, 1.0, 3.0])  # log of the raw value
 SURPRISES = np.float32([0.5, 1.0, 2.0])
@@ -22,8 +22,9 @@ def decades(log_raw: float) -> float:
 
 def whitened_of(errors: np.ndarray, whitening: np.ndarray, present: list[bool]) -> tuple[np.ndarray, float]:
     """Return whitened errors and their mean square."""
-    whitened = np.full(whitening.shape[1], np.nan, np.float32)
-    return whitened, float(whiten(whitened, errors, np.array(present), whitening))
+    whitened = np.full((1, whitening.shape[1]), np.nan, np.float32)
+    whiten(whitened, errors[None], whitening)
+    return whitened[0], float(mean_square(whitened[0], np.array(present)))
 
 
 def shares_of(errors: list[float], whitening: np.ndarray, values: int) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamlstm.core.model import Model
-from streamlstm.core.step import add_product, lstm_step
+from streamlstm.core.step import add_products, lstm_step
 
 H = 8
 
@@ -33,9 +33,15 @@ def model(inputs: int, layers: int, seed: int = 0) -> Model:
 
 
 def step(model: Model, inputs: np.ndarray, hidden: np.ndarray, cell: np.ndarray) -> None:
-    """Advance hidden and cell in place, with scratch space full of rubbish."""
-    longest = max(len(matrix) for matrix in model.weights)
-    lstm_step(inputs, hidden, cell, model, np.full(longest, np.nan, np.float32), np.full(4 * H, np.nan, np.float32))
+    """Advance one key's hidden and cell in place."""
+    step_all(model, inputs[None], hidden[None], cell[None])
+
+
+def step_all(model: Model, inputs: np.ndarray, hidden: np.ndarray, cell: np.ndarray) -> None:
+    """Advance hidden and cell of some keys in place, with scratch space full of rubbish."""
+    longest, keys = max(len(matrix) for matrix in model.weights), len(inputs)
+    joined, gates = np.full((keys, longest), np.nan, np.float32), np.full((keys, 4 * H), np.nan, np.float32)
+    lstm_step(inputs, hidden, cell, model, joined, gates)
 
 
 def textbook(model: Model, x: np.ndarray, hidden: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +94,33 @@ def test_step_on_extreme_inputs_stays_finite_and_bounded() -> None:
     assert np.abs(cell).max() <= 20
 
 
-def test_add_product_sums_in_the_written_order() -> None:
-    """Four rows at a time, in pairs: (a + b) + (c + d), each rounded to float32, added to what is there."""
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("keys", range(2, 9))
+def test_keys_side_by_side_step_as_each_would_alone(keys: int, layers: int) -> None:
+    """However many there are, each has the bits that it has alone."""
+    rng, net = np.random.default_rng(4), model(5, layers)
+    inputs = rng.normal(size=(keys, 5)).astype(np.float32)
+    hidden, cell = (rng.normal(size=(keys, layers * H)).astype(np.float32) for _ in range(2))
+    alone_hidden, alone_cell = hidden.copy(), cell.copy()
+    step_all(net, inputs, hidden, cell)
+    for key in range(keys):
+        step(net, inputs[key], alone_hidden[key], alone_cell[key])
+    assert hidden.tobytes() == alone_hidden.tobytes()
+    assert cell.tobytes() == alone_cell.tobytes()
+
+
+@pytest.mark.parametrize("width", [3, 37])
+@pytest.mark.parametrize("vectors", range(1, 6))
+def test_products_sum_in_the_written_order(vectors: int, width: int) -> None:
+    """Four rows at a time, in pairs: (a + b) + (c + d), each rounded to float32, added to what is there; for any of
+    some vectors, which may be longer than the matrix."""
     rng = np.random.default_rng(3)
-    vector, matrix = rng.normal(size=12).astype(np.float32), rng.normal(size=(12, 37)).astype(np.float32)
-    out = rng.normal(size=37).astype(np.float32)
+    left, matrix = rng.normal(size=(vectors, 14)).astype(np.float32), rng.normal(size=(12, width)).astype(np.float32)
+    out = rng.normal(size=(vectors, width)).astype(np.float32)
     expected = out.copy()
-    for k in range(0, 12, 4):
-        a, b, c, d = (vector[k + i] * matrix[k + i] for i in range(4))
-        expected = expected + ((a + b) + (c + d))
-    add_product(out, vector, matrix)
+    for i in range(vectors):
+        for k in range(0, 12, 4):
+            a, b, c, d = (left[i, k + row] * matrix[k + row] for row in range(4))
+            expected[i] = expected[i] + ((a + b) + (c + d))
+    add_products(out, left, matrix)
     assert out.tobytes() == expected.tobytes()

@@ -17,6 +17,7 @@ from streamlstm.training.fit import Chunk, Data, _surprise
 from streamlstm.training.history import History
 from streamlstm.training.network import Network
 from streamlstm.training.report import report_html
+from streamlstm.training.student import location_and_scale
 from streamlstm.training.train import Options, Trained, train
 from tests import builders
 
@@ -116,10 +117,11 @@ def test_surprise_is_that_of_students_t() -> None:
     data = Data(inputs, torch.zeros(len(feed), 0, dtype=torch.int64), torch.ones(len(feed), 1, dtype=torch.bool))
     network = Network(msgspec.structs.replace(PRIOR, horizon=1)).eval()
     index = torch.arange(50)[None]
-    location, scale, freedom, _ = network(data.inputs[index], data.categories[index])
+    head, freedom, _ = network(data.inputs[index], data.categories[index])
+    location, scale = location_and_scale(head, 1)
     wanted = -StudentT(freedom, location, scale).log_prob(inputs[index + 1][..., None, :])  # type: ignore[no-untyped-call]
     chunk = Chunk(index, index >= 0, torch.tensor([len(feed)]), index >= 0)
-    found, weight, _ = _surprise(network, data, chunk, None)
+    _, found, weight, _ = _surprise(network, data, chunk, None)
     assert weight.min() == 1.0
     assert found.detach().numpy() == pytest.approx(wanted.detach().numpy(), abs=1e-5)
 

@@ -111,9 +111,7 @@ class Recording(Network):
 
     seen: list[tuple[int, bool]]
 
-    def forward(
-        self, inputs: Tensor, categories: Tensor, state: State | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
+    def forward(self, inputs: Tensor, categories: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Note, and compute as ever."""
         if self.training:
             assert state is None or not state[0].requires_grad

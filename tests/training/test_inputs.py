@@ -40,8 +40,8 @@ def streamed_inputs(model: Trained, schema: StreamSchema, records: list[Record])
             checksum=batch.checksum[i : i + 1],
         )
         advance(event, rows, np.zeros(1, np.int64), parameters, results, scratch)
-        assert results.inputs[0].tobytes() == scratch.inputs[: schema.values].tobytes()
-        inputs.append(scratch.inputs[: found.architecture.inputs].copy())
+        assert results.inputs[0].tobytes() == scratch.inputs[0, : schema.values].tobytes()
+        inputs.append(scratch.inputs[0, : found.architecture.inputs].copy())
     return np.array(inputs)
 
 

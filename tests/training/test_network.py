@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from streamlstm.core.advance import Events, advance, new_results, new_scratch
-from streamlstm.core.forecast import SMALLEST_SCALE, slot, write_forecasts
+from streamlstm.core.forecast import SMALLEST_SCALE, forecast, slot, write_forecasts
 from streamlstm.core.model import Architecture
 from streamlstm.core.state import Arena
 from streamlstm.core.step import lstm_step
 from streamlstm.training.network import Network, to_model
+from streamlstm.training.student import location_and_scale
 from tests.builders import bundle, rich
 
 H, T = 12, 40
@@ -43,18 +44,18 @@ def test_single_steps_equal_the_sequence_forward(layers: int, vocabularies: tupl
     ids = np.stack([rng.integers(0, size, T) for size in vocabularies] or [np.zeros(0, np.int64)], axis=-1)
     ids = ids.reshape(T, len(vocabularies))
     with torch.no_grad():
-        location, scale, _, (hidden_end, cell_end) = network(
-            torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None]
-        )
+        said, _, (hidden_end, cell_end) = network(torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None])
+        location, scale = location_and_scale(said, a.values)
 
-    hidden, cell = np.zeros(layers * H, np.float32), np.zeros(layers * H, np.float32)
-    joined = np.zeros(max(len(matrix) for matrix in model.weights), np.float32)
-    gates, head = np.zeros(4 * H, np.float32), np.zeros(2 * a.errors, np.float32)
+    hidden, cell = np.zeros((1, layers * H), np.float32), np.zeros((1, layers * H), np.float32)
+    joined = np.zeros((1, max(len(matrix) for matrix in model.weights)), np.float32)
+    gates, head = np.zeros((1, 4 * H), np.float32), np.zeros((1, 2 * a.errors), np.float32)
     waiting = np.zeros(a.horizon * (a.horizon + 1) * a.values, np.float32)
     for t in range(T):
         rows = [model.embeddings[start + i] for start, i in zip(model.embedding_start, ids[t], strict=True)]
-        lstm_step(np.concatenate([inputs[t], *rows]).astype(np.float32), hidden, cell, model, joined, gates)
-        write_forecasts(waiting, t, a.values, hidden[-H:], model, head)
+        lstm_step(np.concatenate([inputs[t], *rows]).astype(np.float32)[None], hidden, cell, model, joined, gates)
+        forecast(head, np.ascontiguousarray(hidden[:, -H:]), model)
+        write_forecasts(waiting, t, a.values, head[0])
         for ahead in range(1, a.horizon + 1):
             start = slot(t, ahead, a.values)
             found = waiting[start : start + 2 * a.values]
@@ -81,7 +82,7 @@ def test_walk_reads_each_categorys_own_embedding() -> None:
         )
         rows = Arena(parameters.layout, 1).gather([(0, b"k")], (1.0, 1.0))
         advance(event, rows, np.zeros(1, np.int64), parameters, new_results(1, parameters), scratch)
-        assert scratch.inputs[a.inputs :].tolist() == found.model.embeddings[category].tolist()
+        assert scratch.inputs[0, a.inputs :].tolist() == found.model.embeddings[category].tolist()
 
 
 def test_trained_embedding_of_padding_stays_zero() -> None:
@@ -119,7 +120,8 @@ def test_scales_and_freedom_of_a_network_keep_their_floors() -> None:
     torch.nn.init.constant_(network.head.bias, -50.0)
     torch.nn.init.constant_(network.freedom, -50.0)
     with torch.no_grad():
-        _, scale, freedom, _ = network(torch.randn(2, T, 3), torch.zeros(2, T, 0, dtype=torch.int64))
+        said, freedom, _ = network(torch.randn(2, T, 3), torch.zeros(2, T, 0, dtype=torch.int64))
+        _, scale = location_and_scale(said, 2)
     assert scale.shape == (2, T, 3, 2)
     assert float(scale.min()) == pytest.approx(SMALLEST_SCALE)
     assert freedom.tolist() == pytest.approx([2.1, 2.1])

@@ -1,4 +1,4 @@
-"""The loss is Student's t, and its gradient is the one it claims."""
+"""The loss is Student's t, and its gradient is the one it claims, compiled or in torch's words."""
 
 from __future__ import annotations
 
@@ -7,43 +7,76 @@ import torch
 from torch import Tensor
 from torch.distributions import StudentT
 
-from streamlstm.training.student import StudentSurprise
+from streamlstm.training.student import StudentSurprise, location_and_scale
 
-SHAPE = (5, 7, 3, 2)
+LANES, LENGTH, HORIZON, VALUES = 5, 7, 3, 2
 
 
-def arguments(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return locations, scales, degrees of freedom, targets and weights in double precision."""
+def arguments(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return a head's output, degrees of freedom, later values, which are there, and what is counted."""
     torch.manual_seed(seed)
-    location, target = (torch.randn(SHAPE, dtype=torch.float64) for _ in range(2))
-    scale, weight = torch.rand(SHAPE, dtype=torch.float64) + 0.05, (torch.rand(SHAPE) < 0.7).double()
-    return location, scale, torch.tensor([2.1, 30.0], dtype=torch.float64), target, weight
+    head = 2 * torch.randn(LANES, LENGTH, 2 * HORIZON * VALUES, dtype=torch.float64)
+    later = torch.randn(LANES, LENGTH + HORIZON - 1, VALUES, dtype=torch.float64)
+    there, counted = torch.rand(later.shape) < 0.7, torch.rand(LANES, LENGTH) < 0.8
+    given = head, torch.tensor([2.1, 30.0]), later, there, counted
+    return tuple(one.to(dtype) for one in given)  # type: ignore[return-value]
 
 
-def test_surprise_is_the_negative_log_likelihood_of_students_t_where_it_counts() -> None:
-    """Equal to torch's own distribution, and zero elsewhere."""
-    location, scale, freedom, target, weight = arguments()
-    expected = -StudentT(freedom, location, scale).log_prob(target) * weight
-    found = StudentSurprise.apply(location, scale, freedom, target, weight)  # type: ignore[no-untyped-call]
-    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
-    assert (found[weight == 0] == 0).all()
+def surprise_of(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sum, terms and what counts."""
+    found: tuple[Tensor, Tensor, Tensor] = StudentSurprise.apply(*given)  # type: ignore[no-untyped-call]
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "exact"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_surprise_is_the_negative_log_likelihood_of_students_t_where_it_counts(
+    dtype: torch.dtype, exact: float
+) -> None:
+    """Equal to torch's own distribution at each of the events after each, and zero elsewhere."""
+    head, freedom, later, there, counted = arguments(dtype=dtype)
+    location, scale = location_and_scale(head, VALUES)
+    total, surprise, weight = surprise_of(head, freedom, later, there, counted)
+    assert surprise.shape == weight.shape == location.shape == (LANES, LENGTH, HORIZON, VALUES)
+    for t in range(LENGTH):
+        target, is_there = later[:, t : t + HORIZON], there[:, t : t + HORIZON]
+        assert torch.equal(weight[:, t], is_there * counted[:, t, None, None])
+        likelihood = StudentT(freedom, location[:, t], scale[:, t]).log_prob(target)  # type: ignore[no-untyped-call]
+        assert torch.allclose(surprise[:, t], -likelihood * weight[:, t], rtol=exact, atol=exact)
+    assert (surprise[weight == 0] == 0).all()
+    assert 0 < int((weight == 0).sum()) < weight.numel()
+    assert float(total) == pytest.approx(float(surprise.sum()), rel=1e-6)
 
 
 def test_gradient_of_surprise_is_that_of_finite_differences() -> None:
-    """By location, scale and degrees of freedom."""
-    location, scale, freedom, target, weight = arguments()
-    for one in (location, scale, freedom):
+    """By locations, raw scales and degrees of freedom."""
+    head, freedom, *others = arguments()
+    for one in (head, freedom):
         one.requires_grad_()
-    apply = StudentSurprise.apply
-    assert torch.autograd.gradcheck(lambda *given: apply(*given, target, weight), (location, scale, freedom))
+    assert torch.autograd.gradcheck(lambda *given: surprise_of(*given, *others)[0], (head, freedom))
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
+def test_compiled_gradient_is_that_in_torchs_words(spread: float) -> None:
+    """In single precision to five digits of the largest, near values and far ones, certain heads and vague ones."""
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        head, freedom, later, there, counted = arguments(1, dtype)
+        head, later = (head * spread).requires_grad_(), later * spread
+        freedom.requires_grad_()
+        (3 * surprise_of(head, freedom, later, there, counted)[0]).backward()  # type: ignore[no-untyped-call]
+        assert head.grad is not None
+        assert freedom.grad is not None
+        gradients.append((head.grad.double(), freedom.grad.double()))
+    for exact, found in zip(*gradients, strict=True):
+        assert float((exact - found).abs().max()) < 1e-5 * float(exact.abs().max())
 
 
 @pytest.mark.parametrize("far", [1e3, 1e6])
 def test_gradient_of_a_far_value_stays_small(far: float) -> None:
     """Heavy tails: what lies far off pulls no harder than what lies near; nothing overflows in single precision."""
-    location, scale, freedom, target, weight = (one.float() for one in arguments())
-    location.requires_grad_()
-    StudentSurprise.apply(location, scale, freedom, target + far, weight).sum().backward()  # type: ignore[no-untyped-call]
-    assert location.grad is not None
-    assert location.grad.isfinite().all()
-    assert location.grad.abs().max() < 1.0
+    head, freedom, later, there, counted = arguments(dtype=torch.float32)
+    head.requires_grad_()
+    surprise_of(head, freedom, later + far, there, counted)[0].backward()  # type: ignore[no-untyped-call]
+    assert head.grad is not None
+    assert head.grad.isfinite().all()
+    assert head.grad[..., : HORIZON * VALUES].abs().max() < 1.0

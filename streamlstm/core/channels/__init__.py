@@ -34,6 +34,11 @@ class Fitted(NamedTuple):
     calm: calm.Fitted
 
 
+def laid_out(fitted: Fitted) -> Fitted:
+    """Return the same, laid out for :func:`observe_channels`."""
+    return fitted._replace(novelty=novelty.laid_out(fitted.novelty))
+
+
 def state_floats(values: int) -> int:
     """Return how many floats the channels' running state takes, for D values."""
     return len(CHANNELS) + (record.FLOATS + calm.FLOATS) * values
@@ -59,8 +64,8 @@ def observe_channels(
     fitted: Fitted,
     near: NDArray[np.float32],
 ) -> None:
-    """Write every channel's raw value, and advance its running state; (channels,) and more. ``near`` is novelty's
-    scratch space."""
+    """Write every channel's raw value, and advance its running state; (channels,) and more. ``near`` is what
+    novelty measured."""
     raw[0] = forecast_error.observe(running[0:1], seen)
     raw[1] = smoothed_error.observe(running[1:2], seen)
     raw[2] = novelty.observe(running[2:3], seen, fitted.novelty, near)
