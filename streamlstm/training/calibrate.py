@@ -17,8 +17,9 @@ from sklearn.covariance import LedoitWolf
 
 from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
 from streamlstm.core.alert import episode_parameters
+from streamlstm.core.aligned import aligned
 from streamlstm.core.bundle import padded, running_span
-from streamlstm.core.channels import CURVES, Fitted, calm, channel_weights, novelty, record
+from streamlstm.core.channels import CURVES, Fitted, calm, channel_weights, laid_out, novelty, record
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.score import KNOTS, ScoreParameters
@@ -182,6 +183,8 @@ def _walk(
     copies = Rows(rows.integers.copy(), rows.floats.copy())
     copies.floats[:, parameters.layout.tail] = parameters.tail.start
     copies.floats[:, parameters.layout.tail + 1] = parameters.tail.scale
+    fitted = laid_out(parameters.score.fitted)
+    parameters = aligned(parameters._replace(score=parameters.score._replace(fitted=fitted)))
     scratch = new_scratch(parameters, architecture.input_width)
     advance(events, copies, np.zeros(1, np.int64), parameters, results, scratch)
     return results
