@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.evaluation.metrics import Stretch, average_precision, roc_area, stretches, vus_pr
+from streamlstm.evaluation.metrics import Stretch, average_precision, recall_at_rate, roc_area, stretches, vus_pr
 from streamlstm.evaluation.stream import Stream
 
 WEEK_MS = 7 * 86_400_000
@@ -31,6 +31,8 @@ class Detection:
 class Measures(msgspec.Struct, frozen=True):
     """How well one detector did on some events; a figure is None where it has no meaning.
 
+    ``recall_at_rate``: the share of labelled stretches that a threshold finds which is set with the labels to flag the
+    promised share of unlabelled events: what the scores would allow.
     ``precision``: the share of alerts that opened in a labelled stretch. ``event_recall``: the share of labelled
     stretches in which such an alert was open. ``delay_events`` and ``delay_s``: median time from a stretch's start to
     the first alert that opened in it. ``false_alarms_per_10000``: alerts that opened in none, per 10,000 unlabelled
@@ -45,6 +47,7 @@ class Measures(msgspec.Struct, frozen=True):
     average_precision: float | None
     roc: float | None
     vus_pr: float | None
+    recall_at_rate: float | None
     alerts: int
     event_recall: float | None
     precision: float | None
@@ -121,9 +124,9 @@ def _alerts(detection: Detection, judged: NDArray[np.bool_], part: slice) -> lis
 
 
 def measure(
-    stream: Stream, detection: Detection, judged: NDArray[np.bool_], buffer: int, key: int | None = None
+    stream: Stream, detection: Detection, judged: NDArray[np.bool_], buffer: int, rate: float, key: int | None = None
 ) -> Measures:
-    """Judge a detector on the ``judged`` events, (N,), of one key or of all."""
+    """Judge a detector on the ``judged`` events, (N,), of one key or of all; ``rate``: the promised alarm rate."""
     parts = list(stream.of_each_key())
     chosen = parts if key is None else [parts[key]]
     use = judged if key is None else judged & (stream.key == key)
@@ -140,6 +143,7 @@ def measure(
         average_precision=average_precision(label, score),
         roc=roc_area(label, score),
         vus_pr=vus_pr(label, score, buffer, stream.key[use]),
+        recall_at_rate=recall_at_rate(label, score, rate, stream.key[use]),
         alerts=len(alarms.alerts),
         event_recall=float(np.mean(alarms.found)) if alarms.found else None,
         precision=float(np.mean(alarms.true)) if alarms.true else None,

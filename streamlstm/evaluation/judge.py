@@ -89,7 +89,9 @@ def judge(
         promised=bundle.alerting.alarm_rate,
         budget=bundle.promised(alarms=options.alarms).budget,
         train_s=took_s,
-        detectors=[_result(stream, detection, judged, buffer, own) for detection in detections],
+        detectors=[
+            _result(stream, detection, judged, buffer, bundle.alerting.alarm_rate, own) for detection in detections
+        ],
         coverage=coverage(run, stream),
         attribution=attribution(task, run, stream),
     )
@@ -97,16 +99,17 @@ def judge(
 
 
 def _result(
-    stream: Stream, detection: Detection, judged: NDArray[np.bool_], buffer: int, own: OwnMeasures
+    stream: Stream, detection: Detection, judged: NDArray[np.bool_], buffer: int, rate: float, own: OwnMeasures
 ) -> DetectorResult:
     keys = {}
     if len(stream.keys) > 1:
         keys = {
-            key.decode(): measure(stream, detection, judged, buffer, number) for number, key in enumerate(stream.keys)
+            key.decode(): measure(stream, detection, judged, buffer, rate, number)
+            for number, key in enumerate(stream.keys)
         }
     return DetectorResult(
         detector=detection.detector,
-        overall=measure(stream, detection, judged, buffer),
+        overall=measure(stream, detection, judged, buffer, rate),
         keys=keys,
         own=own(stream, detection),
     )

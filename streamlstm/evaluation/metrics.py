@@ -70,6 +70,22 @@ def vus_pr(label: Labels, score: NDArray[np.floating], buffer: int, key: NDArray
     return float(np.mean(areas))
 
 
+def recall_at_rate(label: Labels, score: NDArray[np.floating], rate: float, key: NDArray[np.integer]) -> float | None:
+    """Return the share of labelled stretches with a score above the threshold that ``rate`` of the unlabelled exceed.
+
+    None where nothing or everything is labelled. ``key`` as in :func:`vus_pr`. **Trap**: the threshold, one for all
+    keys, is set with the labels; no detector has it live.
+
+    >>> score = np.array([1.0, 2.0, 9.0, 1.5, 3.0, 0.5])
+    >>> recall_at_rate(np.array([0, 0, 1, 0, 1, 0], dtype=bool), score, 0.25, np.zeros(6, int))
+    1.0
+    """
+    if not _both(label):
+        return None
+    above = np.nextafter(np.quantile(score[~label], 1 - rate), np.inf)
+    return float(_reached(label.astype(np.float64), score, np.array([above]), key)[0])
+
+
 def softened(label: Labels, width: int, key: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return labels between 0 and 1 that fall off over ``width``/2 events beside each stretch.
 

@@ -41,6 +41,13 @@ def all_tables(results: Results) -> list[Table]:
     tables = [
         goals(results),
         *(by_detector(results, name, title) for name, title in (("roc", "ROC area"), ("vus_pr", "VUS-PR"))),
+        by_detector(
+            results,
+            "recall_at_rate",
+            "Recall at the promised rate",
+            "Labelled stretches found by a threshold that flags exactly the promised share of unlabelled events. It is "
+            "set with the labels, so it bounds what a threshold without them, as under Alerts, could find.",
+        ),
         *own_measures(results),
         alarms(results),
         budgets(results),

@@ -10,6 +10,7 @@ import pytest
 from streamlstm.evaluation.detection import Detection, Measures, match, measure
 from streamlstm.evaluation.stream import TEST, Stream
 
+RATE = 1e-3
 STEP_MS = 6 * 3_600_000  # 28 events are a week
 
 
@@ -45,7 +46,7 @@ def alerts(text: str) -> Detection:
 def judged(label: str, text: str) -> Measures:
     """Measure alerts on one key."""
     stream = one_key(label)
-    return measure(stream, alerts(text), np.ones(len(label), bool), 0)
+    return measure(stream, alerts(text), np.ones(len(label), bool), 0, RATE)
 
 
 def test_alert_that_opens_in_a_stretch_is_true() -> None:
@@ -97,7 +98,7 @@ def test_nothing_labelled_has_no_recall() -> None:
 def test_events_that_are_not_judged_do_not_count() -> None:
     """Neither as stretches nor as alerts: nobody could have scored them."""
     stream, use = one_key("##..##"), np.array([False, False, True, True, True, True])
-    found = measure(stream, alerts("!!...!"), use, 0)
+    found = measure(stream, alerts("!!...!"), use, 0, RATE)
     assert (found.events, found.stretches, found.alerts, found.event_recall) == (4, 1, 1, 1.0)
 
 
@@ -107,7 +108,7 @@ def test_keys_are_matched_apart() -> None:
     two = replace(stream, keys=[b"a", b"b"], key=np.array([0, 0, 0, 0, 1, 1, 1, 1]), follows=np.ones(2, bool))
     detection = alerts("....!!..")
     everything = np.ones(8, bool)
-    assert measure(two, detection, everything, 0).precision == 0.0
-    assert measure(two, detection, everything, 0, key=0).event_recall == 0.0
+    assert measure(two, detection, everything, 0, RATE).precision == 0.0
+    assert measure(two, detection, everything, 0, RATE, key=0).event_recall == 0.0
     assert measure(two, detection, everything, 0, key=1).event_recall is None
     assert match(two, detection, everything, list(two.of_each_key())).alerts == [(4, 6)]
