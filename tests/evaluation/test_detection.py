@@ -110,5 +110,5 @@ def test_keys_are_matched_apart() -> None:
     everything = np.ones(8, bool)
     assert measure(two, detection, everything, 0, RATE).precision == 0.0
     assert measure(two, detection, everything, 0, RATE, key=0).event_recall == 0.0
-    assert measure(two, detection, everything, 0, key=1).event_recall is None
+    assert measure(two, detection, everything, 0, RATE, key=1).event_recall is None
     assert match(two, detection, everything, list(two.of_each_key())).alerts == [(4, 6)]
