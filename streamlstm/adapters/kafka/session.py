@@ -419,7 +419,7 @@ class KafkaSession:
         """Return the changelog values to write, per partition; None for states that have expired."""
         states: dict[int, dict[bytes, bytes | None]] = {partition: {} for partition in commit.offsets}
         for (partition, key), row in commit.states.items():
-            states.setdefault(partition, {})[key] = to_value(row, commit.offsets[partition][1])
+            states[partition][key] = to_value(row, commit.offsets[partition][1])
         for partition, before_ms in commit.expire_before_ms.items():
             changes = states.setdefault(partition, {})
             for key in self._claims[partition].table.expired(before_ms):
