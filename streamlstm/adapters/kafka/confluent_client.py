@@ -273,14 +273,11 @@ class ConfluentTransactions:
 
     def write(self, topic: str, records: Iterable[Written]) -> None:
         """Add records."""
-        try:
+        with self._understood(f"write to topic {topic!r}"):
             if topic not in self._topics:
                 self._look_up(topic)
             for partition, key, value, headers in records:
                 _produce(self._producer, topic, partition, key, value, headers)
-        except KafkaException:
-            with self._understood(f"write to topic {topic!r}"):
-                raise
 
     def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:
         """Add the group's positions."""
