@@ -7,7 +7,7 @@ All methods raise our own errors: :class:`~streamlstm.errors.LogUnavailable` for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -89,7 +89,7 @@ Written = tuple[int, bytes | None, bytes | None, Headers]  # partition, key, val
 class Transactions(Protocol):
     """A transactional producer. Opening one ends what an earlier one of the same id left behind."""
 
-    def begin(self, places: Iterable[tuple[str, int]]) -> None:
+    def begin(self, places: Mapping[str, Set[int]]) -> None:
         """Begin a transaction that will write to these partitions of topics."""
         ...
 

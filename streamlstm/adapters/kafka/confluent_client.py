@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
@@ -265,7 +265,7 @@ class ConfluentTransactions:
             self.close()
             raise
 
-    def begin(self, _: Iterable[tuple[str, int]]) -> None:
+    def begin(self, _: Mapping[str, Set[int]]) -> None:
         """Begin a transaction; librdkafka adds partitions together by itself."""
         self._refused.clear()
         with self._understood("begin a transaction"):

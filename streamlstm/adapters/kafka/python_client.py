@@ -10,7 +10,7 @@ membership is never returned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -260,18 +260,19 @@ class PythonTransactions:
                 self.close()
                 raise
 
-    def begin(self, places: Iterable[tuple[str, int]]) -> None:
+    def begin(self, places: Mapping[str, Set[int]]) -> None:
         """Begin a transaction that will write to these partitions of topics.
 
         They are added to it before the first record wakes the client's thread: that would ask the broker for those
-        it finds, wait for the answer, and ask again for the others. Only topics that are there: it would ask for ever.
+        it finds, wait for the answer, and ask again for the others. Only those that are there: it would ask for ever.
         """
         self._futures.clear()
         self._written.clear()
         with translated(self._config, "begin a transaction", self._access):
             self._producer.begin_transaction()
-            for topic, partition in places:
-                if topic in self._known:
+        for topic in self._known & places.keys():
+            with translated(self._config, f"write to topic {topic!r}", self._access):
+                for partition in places[topic] & self._producer.partitions_for(topic):
                     place = TopicPartition(topic, partition)
                     self._producer._transaction_manager.maybe_add_partition_to_transaction(place)
 

@@ -16,7 +16,7 @@ import math
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -244,7 +244,7 @@ class KafkaSession:
         Else retention could remove, unnoticed, what it has never yet read.
         """
         if positions:
-            with self._transaction(()) as transactions:
+            with self._transaction({}) as transactions:
                 self._send_offsets(transactions, positions)
 
     def _go_on_restoring(self) -> None:
@@ -306,8 +306,8 @@ class KafkaSession:
             if self._changelog_hidden is not None:  # there may be states in it, and they were not read
                 raise self._changelog_hidden
             self._cluster.create(self._names.changelog, self._names.partitions, CHANGELOG)
-        places = {(to, output.partition) for to, written in outputs.values() for output in written}
-        places |= {(self._names.changelog, partition) for partition, changes in states.items() if changes}
+        places = {to: {output.partition for output in written} for to, written in outputs.values()}
+        places[self._names.changelog] = {partition for partition, changes in states.items() if changes}
         with self._transaction(places) as transactions:
             step("begin")
             for name, (to, written) in outputs.items():
@@ -361,7 +361,7 @@ class KafkaSession:
             )
 
     @contextmanager
-    def _transaction(self, places: Iterable[tuple[str, int]]) -> Iterator[Transactions]:
+    def _transaction(self, places: Mapping[str, Set[int]]) -> Iterator[Transactions]:
         """Run a transaction that writes to these partitions of topics: all of the block, or nothing, or an outcome that
         :meth:`rewind` finds out.
         """
