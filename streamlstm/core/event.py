@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
+from zlib import crc32
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from streamlstm.core.log import Record
@@ -22,7 +24,8 @@ MAX_DETAIL_CHARACTERS = 500  # what is wrong with a record goes into a header: i
 EARLIEST_MS = 31_536_000_000  # 1971-01-01: seconds or microseconds read as milliseconds land before it
 LATEST_MS = 32_503_680_000_000  # 3000-01-01: above it, arithmetic on milliseconds has no meaning here
 
-_MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+KEY_AND_TIME = 2  # fields of an event before its features
+_MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001, "iso8601": math.nan}
 
 
 Parse = Callable[[bytes], object]
@@ -69,6 +72,8 @@ class EventDecoder:
         event = _event_type(schema)
         json = msgspec.json.Decoder(event).decode
         self._decode = json if parse is None else lambda value: msgspec.convert(parse(value), event)
+        self._ms_per_unit = _MS_PER_UNIT[schema.timestamp_unit]
+        self._max_ahead_ms = schema.max_ahead_s * 1000
 
     def decode(self, records: Sequence[Record]) -> tuple[EventBatch, list[Rejection]]:
         """Return the good events in order, and a rejection for every other record.
@@ -82,15 +87,17 @@ class EventDecoder:
         fields: list[tuple[Any, ...]] = []
         for i, record in enumerate(records):
             try:
-                key, timestamp_ms, values = self._decode_one(record)
+                event = self._event(record)
+                timestamp_ms = self._timestamp_ms(event[1], record)
+                key = self._key(event[0], record)
             except _Bad as bad:
                 rejections.append(Rejection(record, bad.reason, bad.detail[:MAX_DETAIL_CHARACTERS]))
                 continue
             index.append(i)
             keys.append(key)
             times.append(timestamp_ms)
-            fields.append(values)
-        good = [records[i] for i in index]
+            fields.append(event)
+        good = records if not rejections else [records[i] for i in index]
         return (
             EventBatch(
                 keys=keys,
@@ -98,71 +105,73 @@ class EventDecoder:
                 offset=np.array([record.offset for record in good], dtype=np.int64),
                 timestamp_ms=np.array(times, dtype=np.int64),
                 values=self._value_matrix(fields),
-                categories=[row[len(self._schema.numeric) :] for row in fields],
-                checksum=np.array([zlib.crc32(record.value) for record in good], dtype=np.int64),
+                categories=[row[KEY_AND_TIME + len(self._schema.numeric) :] for row in fields],
+                checksum=np.array([crc32(record.value) for record in good], dtype=np.int64),
                 record_index=np.array(index, dtype=np.int64),
             ),
             rejections,
         )
 
-    def _decode_one(self, record: Record) -> tuple[bytes, int, tuple[Any, ...]]:
-        """Return key, timestamp and the features' fields, or raise :class:`_Bad`."""
+    def _event(self, record: Record) -> tuple[Any, ...]:
+        """Return key, time and the features' fields as they were sent, or raise :class:`_Bad`."""
         if (size := _size(record)) > MAX_RECORD_BYTES:
             raise _Bad("oversized", f"{size} bytes; at most {MAX_RECORD_BYTES} are read")
         try:
-            event = self._decode(record.value)
+            return astuple(self._decode(record.value))
         except msgspec.ValidationError as error:
             raise _Bad("invalid", str(error)) from error
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise _Bad("malformed", str(error)) from error
-        key, time, *values = msgspec.structs.astuple(event)
-        timestamp_ms = self._timestamp_ms(time)
+
+    def _key(self, key: str | int | None, record: Record) -> bytes:
+        given = self._schema.key is not None
+        key_bytes = str(key).encode() if given else record.key or KEYLESS
+        if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
+            raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
+        if not given:
+            try:
+                key_bytes.decode()
+            except UnicodeDecodeError as error:
+                raise _Bad("invalid", f"the record's key is not UTF-8: {error}") from error
+        return key_bytes
+
+    def _timestamp_ms(self, time: str | float, record: Record) -> int:
+        """Return an event's time (UTC milliseconds), or raise :class:`_Bad`."""
+        time_ms = self._parsed_ms(time) if isinstance(time, str) else time * self._ms_per_unit
+        if not EARLIEST_MS <= time_ms < LATEST_MS:
+            raise _Bad(
+                "timestamp",
+                f"{self._schema.timestamp}={time!r} is no time between 1971 and 3000 in unit "
+                f"{self._schema.timestamp_unit!r}",
+            )
+        timestamp_ms = round(time_ms)
         ahead_ms = timestamp_ms - record.timestamp_ms
-        if ahead_ms > self._schema.max_ahead_s * 1000:
+        if ahead_ms > self._max_ahead_ms:
             raise _Bad(
                 "future",
                 f"{self._schema.timestamp} lies {ahead_ms / 1000:.0f} s after the log took the record; "
                 f"max_ahead_s is {self._schema.max_ahead_s:g}",
             )
-        return self._key(key, record), timestamp_ms, tuple(values)
+        return timestamp_ms
 
-    def _key(self, key: str | int | None, record: Record) -> bytes:
-        key_bytes = (record.key or KEYLESS) if self._schema.key is None else str(key).encode()
-        if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
-            raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
+    def _parsed_ms(self, time: str) -> float:
         try:
-            key_bytes.decode()
-        except UnicodeDecodeError as error:
-            raise _Bad("invalid", f"the record's key is not UTF-8: {error}") from error
-        return key_bytes
-
-    def _timestamp_ms(self, time: str | float) -> int:
-        field = self._schema.timestamp
-        if isinstance(time, str):
-            try:
-                moment = datetime.fromisoformat(time)
-            except ValueError as error:
-                raise _Bad("invalid", f"{error} - at `$.{field}`") from error
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            timestamp_ms = moment.timestamp() * 1000.0
-        else:
-            timestamp_ms = time * _MS_PER_UNIT[self._schema.timestamp_unit]
-        if not EARLIEST_MS <= timestamp_ms < LATEST_MS:
-            raise _Bad(
-                "timestamp",
-                f"{field}={time!r} is no time between 1971 and 3000 in unit {self._schema.timestamp_unit!r}",
-            )
-        return round(timestamp_ms)
+            moment = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise _Bad("invalid", f"{error} - at `$.{self._schema.timestamp}`") from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp() * 1000.0
 
     def _value_matrix(self, fields: list[tuple[Any, ...]]) -> NDArray[np.float64]:
         channels, frame = len(self._schema.numeric), self._schema.frame_samples
+        numbers = slice(KEY_AND_TIME, KEY_AND_TIME + channels)
         if not fields:
             return np.empty((0, channels * frame))
         if frame == 1:
-            return np.array([row[:channels] for row in fields], dtype=np.float64)
+            return np.array([row[numbers] for row in fields], dtype=np.float64)
         absent = [None] * frame
-        rows = [[cell or absent for cell in row[:channels]] for row in fields]
+        rows = [[cell or absent for cell in row[numbers]] for row in fields]
         return np.array(rows, dtype=np.float64).reshape(len(fields), channels * frame)
 
 

@@ -54,6 +54,8 @@ def category_ids(
     rows: Sequence[tuple[str | int | None, ...]], vocabularies: Sequence[Mapping[str, int]]
 ) -> NDArray[np.int64]:
     """Return the ids of each event's categories, (n, C): padding where absent, unknown where never seen."""
+    if not vocabularies:
+        return np.empty((len(rows), 0), dtype=np.int64)
     ids = [
         [PADDING_ID if c is None else known.get(str(c), UNKNOWN_ID) for c, known in zip(row, vocabularies, strict=True)]
         for row in rows

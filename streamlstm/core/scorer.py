@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,10 +140,11 @@ class Scorer:
         """
         rows = self._gather(poll.keys, stored)
         before = rows.integers[:, [EVENTS, LAST_TIMESTAMP_MS]]
-        places, watermarks = self._watermarks(poll.batch.partition)
+        partitions, place = np.unique(poll.batch.partition, return_inverse=True)
+        watermarks = np.array([self.watermarks.get(p, 0) for p in partitions.tolist()], dtype=np.int64)
         events = Events(
             row=poll.row,
-            place=np.array([places[p] for p in poll.batch.partition.tolist()], dtype=np.int64),
+            place=place.astype(np.int64, copy=False),
             offset=poll.batch.offset,
             timestamp_ms=poll.batch.timestamp_ms,
             values=poll.batch.values,
@@ -164,24 +166,23 @@ class Scorer:
                 key=lambda rejection: (rejection.record.partition, rejection.record.offset),
             ),
             rows=rows,
-            watermarks={partition: int(watermarks[place]) for partition, place in places.items()},
+            watermarks=dict(zip(partitions.tolist(), watermarks.tolist(), strict=True)),
             watched_ms=_watched_ms(before, rows, poll),
         )
 
     def commit_of(self, outcome: Outcome) -> Commit:
         """Return everything that an outcome must store, encoded. Changes nothing."""
-        partition = outcome.poll.batch.partition.tolist()
-        traces = _traces(outcome.poll)
+        batch, told, traces = outcome.poll.batch, outcome.told, _traces(outcome.poll)
+        places = zip(batch.partition[told].tolist(), batch.offset[told].tolist(), strict=True)
+        scores = zip(
+            batch.partition[told].tolist(),
+            [batch.keys[i] for i in told],
+            map(encode, outcome.scores),
+            [traces.get(place, ()) for place in places] if traces else repeat((), len(told)),
+            strict=True,
+        )
         return Commit(
-            scores=[
-                Output(
-                    partition[i],
-                    outcome.poll.batch.keys[i],
-                    encode(record),
-                    traces.get((partition[i], record.offset), ()),
-                )
-                for i, record in zip(outcome.told, outcome.scores, strict=True)
-            ],
+            scores=list(map(Output._make, scores)),
             alerts=[
                 Output(a.partition, a.key.encode(), encode(a), traces.get((a.partition, a.offset), ()))
                 for a in outcome.alerts
@@ -244,17 +245,13 @@ class Scorer:
             raise LogError(f"key {key[1].decode()!r} of partition {key[0]}: {error}") from error
         return rows
 
-    def _watermarks(self, partition: NDArray[np.int64]) -> tuple[dict[int, int], NDArray[np.int64]]:
-        places = {int(p): place for place, p in enumerate(np.unique(partition))}
-        return places, np.array([self.watermarks.get(p, 0) for p in places], dtype=np.int64)
-
     def _states(self, outcome: Outcome) -> dict[Key, StateRow]:
         rows = outcome.rows
         return {
-            key: StateRow(self._state_header + data, timestamp_ms, phase == OPEN)
-            for key, data, timestamp_ms, phase, events in zip(
+            key: StateRow(value, timestamp_ms, phase == OPEN)
+            for key, value, timestamp_ms, phase, events in zip(
                 outcome.poll.keys,
-                to_bytes(rows),
+                to_bytes(rows, self._state_header),
                 rows.integers[:, LAST_TIMESTAMP_MS].tolist(),
                 rows.integers[:, PHASE].tolist(),
                 rows.integers[:, EVENTS].tolist(),
@@ -295,7 +292,7 @@ def _traces(poll: Poll) -> dict[tuple[int, int], Headers]:
 def _late_rejections(poll: Poll, results: Results, field: str) -> list[Rejection]:
     """Return the rejections that only a key's state can tell; raise if an offset did not increase."""
     rejections = []
-    for i in np.flatnonzero(results.status > 0).tolist():
+    for i in np.flatnonzero(results.status >= LATE).tolist():
         status = int(results.status[i])
         record = poll.records[int(poll.batch.record_index[i])]
         key = poll.batch.keys[i].decode()

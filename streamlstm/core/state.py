@@ -78,13 +78,14 @@ class Rows(NamedTuple):
     floats: NDArray[np.float32]
 
 
-def to_bytes(rows: Rows) -> list[bytes]:
-    """Return each row as bytes (little-endian integers, then floats)."""
-    size = rows.integers.shape[1] * 8
+def to_bytes(rows: Rows, header: bytes = b"") -> list[bytes]:
+    """Return each row as bytes: the header, little-endian integers, then floats."""
+    start = np.broadcast_to(np.frombuffer(header, dtype=np.uint8), (len(rows.integers), len(header)))
+    integers = rows.integers.astype("<i8", copy=False).view(np.uint8)
     floats = rows.floats.astype("<f4", copy=False).view(np.uint8)
-    joined = np.concatenate([rows.integers.astype("<i8", copy=False).view(np.uint8), floats], axis=1)
-    assert joined.shape[1] == size + rows.floats.shape[1] * 4
-    return [row.tobytes() for row in joined]
+    joined = np.concatenate([start, integers, floats], axis=1)
+    whole_rows: list[bytes] = joined.view(f"V{joined.shape[1]}").ravel().tolist()  # a third of a tobytes per row
+    return whole_rows
 
 
 def from_bytes(data: bytes, layout: Layout) -> Rows:

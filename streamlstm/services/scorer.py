@@ -22,6 +22,7 @@ from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Outcome, Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogUnavailable
+from streamlstm.services.collector import collected_seldom
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.metrics import scorer_observer
@@ -89,7 +90,8 @@ def score_topic(settings: ScoreSettings) -> Totals:
         compile_now(bundle, settings)
         log = open_log(settings, instance=instance, stuck_after_s=settings.give_up_after_s)
         try:
-            return run(log, bundle, settings, stop, observer)
+            with collected_seldom():
+                return run(log, bundle, settings, stop, observer)
         finally:
             log.close()
 

@@ -10,7 +10,6 @@ the machine: read the ratios, not the figures.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import platform
@@ -48,6 +47,7 @@ from streamlstm.core.evidence import Told
 from streamlstm.core.log import NewRecord, ScorerSession
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
+from streamlstm.services.collector import collected_seldom
 from tests.benchmarks.core_step import CHANNELS, bundle
 
 PARTITIONS = 4
@@ -469,12 +469,11 @@ def main(
     with started() as broker:
         print(f"{machine()}\n{events:,} events, {keys:,} keys, {PARTITIONS} partitions; medians of {repeats}\n")
         fill(broker.bootstrap, events, keys)
-        gc.collect()
-        gc.freeze()  # the trainer's libraries are in this process, and not in a scorer's
-        compare_scoring(broker.bootstrap, events, most, repeats, model)
-        compare_told(broker.bootstrap, events, most, repeats, model)
-        layout = Scorer(model).parameters.layout
-        compare_restore(broker.bootstrap, rows, repeats, os.urandom(layout.width * 4 + 100))
+        with collected_seldom():  # as a scorer is; and so is the bare client beside it
+            compare_scoring(broker.bootstrap, events, most, repeats, model)
+            compare_told(broker.bootstrap, events, most, repeats, model)
+            layout = Scorer(model).parameters.layout
+            compare_restore(broker.bootstrap, rows, repeats, os.urandom(layout.width * 4 + 100))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,13 @@ def test_rows_as_bytes_do_not_depend_on_their_neighbours() -> None:
     assert to_bytes(rows(7))[0][:8] == (7).to_bytes(8, "little")
 
 
+def test_row_as_bytes_follows_its_header() -> None:
+    """Whatever bytes that has, and for no row as well."""
+    for header in (b"", b"\x00", b"\x01name\x00"):
+        assert to_bytes(rows(1, 2), header) == [header + row for row in to_bytes(rows(1, 2))]
+        assert to_bytes(rows(), header) == []
+
+
 @pytest.mark.parametrize("change", [slice(0, -1), slice(4, None), slice(0, 0)])
 def test_bytes_of_wrong_size_are_refused(change: slice) -> None:
     """A row that was cut is no row."""

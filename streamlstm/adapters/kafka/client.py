@@ -7,7 +7,7 @@ All methods raise our own errors: :class:`~streamlstm.errors.LogUnavailable` for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -83,15 +83,18 @@ class Member(Protocol):
         ...
 
 
+Written = tuple[int, bytes | None, bytes | None, Headers]  # partition, key, value, headers
+
+
 class Transactions(Protocol):
     """A transactional producer. Opening one ends what an earlier one of the same id left behind."""
 
-    def begin(self) -> None:
-        """Begin a transaction."""
+    def begin(self, places: Mapping[str, Set[int]]) -> None:
+        """Begin a transaction that will write to these partitions of topics."""
         ...
 
-    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Add a record; ``value=None`` deletes the key from a compacted topic."""
+    def write(self, topic: str, records: Iterable[Written]) -> None:
+        """Add records; a value of None deletes the key from a compacted topic."""
         ...
 
     def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:

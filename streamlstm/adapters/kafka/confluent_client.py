@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from streamlstm.adapters.kafka.client import Changes, Clients, Committed
+from streamlstm.adapters.kafka.client import Changes, Clients, Committed, Written
 from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.confluent_options import OF_CONSUMERS, OF_PRODUCERS, Voice, options_of, understood
@@ -265,24 +265,19 @@ class ConfluentTransactions:
             self.close()
             raise
 
-    def begin(self) -> None:
-        """Begin a transaction."""
+    def begin(self, _: Mapping[str, Set[int]]) -> None:
+        """Begin a transaction; librdkafka adds partitions together by itself."""
         self._refused.clear()
         with self._understood("begin a transaction"):
             self._producer.begin_transaction()
 
-    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Add a record."""
-        try:
+    def write(self, topic: str, records: Iterable[Written]) -> None:
+        """Add records."""
+        with self._understood(f"write to topic {topic!r}"):
             if topic not in self._topics:
                 self._look_up(topic)
-            if headers:
-                _produce(self._producer, topic, value, key, partition, headers=list(headers))
-            else:
-                _produce(self._producer, topic, value, key, partition)
-        except KafkaException:
-            with self._understood(f"write to topic {topic!r}"):
-                raise
+            for partition, key, value, headers in records:
+                _produce(self._producer, topic, partition, key, value, headers)
 
     def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:
         """Add the group's positions."""
@@ -398,7 +393,7 @@ class ConfluentAppender:
         with understood(self._config, f"append to topic {topic!r}", Access(topic, "Write")):
             for record in records:
                 partition = -1 if record.partition is None else record.partition
-                _produce(self._producer, topic, record.value, record.key, partition, headers=list(record.headers))
+                _produce(self._producer, topic, partition, record.key, record.value, record.headers)
             while self._producer.flush(1.0):  # each record ends, by its time-out at the latest; signals come between
                 pass
             if self._refused:
@@ -413,13 +408,20 @@ class ConfluentAppender:
             self._refused.append(error)
 
 
-def _produce(producer: Producer, *record: Any, **more: Any) -> None:
+def _produce(
+    producer: Producer, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers
+) -> None:
     """Hand a record over; where the queue is full, wait until the broker took some."""
     while True:
         try:
-            return producer.produce(*record, **more)
+            if headers:
+                producer.produce(topic, value, key, partition, headers=list(headers))
+            else:
+                producer.produce(topic, value, key, partition)
         except BufferError:
             producer.poll(0.1)
+        else:
+            return
 
 
 def _batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:

@@ -10,7 +10,7 @@ membership is never returned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -23,14 +23,14 @@ from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from streamlstm.adapters.kafka.client import Changes, Clients, Committed
+from streamlstm.adapters.kafka.client import Changes, Clients, Committed, Written
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.connections import new_client
 from streamlstm.adapters.kafka.faults import Access, cause_of, translated
 from streamlstm.adapters.kafka.options import TOKEN
 from streamlstm.adapters.kafka.secret import SecretSource
 from streamlstm.adapters.kafka.tls import OURS_TO_LOAD, tls_context
-from streamlstm.core.log import Headers, NewRecord, Record
+from streamlstm.core.log import NewRecord, Record
 from streamlstm.errors import LogUnavailable, SettingsError
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024  # the topic's own limit decides, not the client's 1 MiB
@@ -243,6 +243,8 @@ class PythonTransactions:
         self._config, self._topic = config, topic
         self._access = Access(topic, transactional_id=transactional_id)
         self._futures: list[Any] = []
+        self._known: set[str] = set()  # topics that a committed transaction wrote to …
+        self._written: set[str] = set()  # … and those of this one
         with translated(config, f"begin transactions as {transactional_id!r}", self._access):
             self._producer = KafkaProducer(
                 **producer_options(
@@ -258,16 +260,29 @@ class PythonTransactions:
                 self.close()
                 raise
 
-    def begin(self) -> None:
-        """Begin a transaction."""
+    def begin(self, places: Mapping[str, Set[int]]) -> None:
+        """Begin a transaction that will write to these partitions of topics.
+
+        They are added to it before the first record wakes the client's thread: that would ask the broker for those
+        it finds, wait for the answer, and ask again for the others. Only those that are there: it would ask for ever.
+        """
         self._futures.clear()
+        self._written.clear()
         with translated(self._config, "begin a transaction", self._access):
             self._producer.begin_transaction()
+        for topic in self._known & places.keys():
+            with translated(self._config, f"write to topic {topic!r}", self._access):
+                for partition in places[topic] & self._producer.partitions_for(topic):
+                    place = TopicPartition(topic, partition)
+                    self._producer._transaction_manager.maybe_add_partition_to_transaction(place)
 
-    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Add a record."""
+    def write(self, topic: str, records: Iterable[Written]) -> None:
+        """Add records."""
+        send, sent = self._producer.send, self._futures.append
         with translated(self._config, f"write to topic {topic!r}", self._access):
-            self._futures.append(self._producer.send(topic, value, key, list(headers), partition))
+            for partition, key, value, headers in records:
+                sent(send(topic, value, key, list(headers), partition))
+        self._written.add(topic)
 
     def send_offsets(self, positions: Mapping[int, Committed], membership: object) -> None:
         """Add the group's positions."""
@@ -288,10 +303,11 @@ class PythonTransactions:
             self._raise_failed()
             with self._reason():
                 self._producer.commit_transaction()
+        self._known |= self._written
 
     def _raise_failed(self) -> None:
         for future in self._futures:
-            if future.failed():
+            if future.exception is not None:
                 raise future.exception
 
     @contextmanager
@@ -391,7 +407,8 @@ def _record(record: Any) -> Record:
         record.timestamp,
         record.key,
         record.value or b"",  # a deleted value reads as an empty one
-        tuple((name, value or b"") for name, value in record.headers),  # and an absent header as well
+        # and an absent header as well; most records have none, and to find that out so costs a third of this
+        tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
     )
 
 

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -27,7 +26,8 @@ from streamlstm.adapters.kafka.client import Committed, Member, Reader, Transact
 from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
-from streamlstm.core.commit import Commit, Output
+from streamlstm.adapters.kafka.watchdog import Watchdog
+from streamlstm.core.commit import Commit
 from streamlstm.core.log import Record, Standing, check_offset
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import Fenced, LogError, LogUnavailable
@@ -89,7 +89,6 @@ class KafkaSession:
     ) -> None:
         self._names, self._cluster, self._member, self._reader = names, cluster, member, reader
         self._open_transactions, self._on_step = open_transactions, on_step
-        self._stuck_after_s, self._on_stuck = stuck_after_s, on_stuck
         self._transactions: Transactions | None = open_transactions()
         self._claims: dict[int, Claim] = {}
         self._wanted: set[int] = set()  # given to us, states not restored yet
@@ -101,6 +100,7 @@ class KafkaSession:
         self._heard_s = time.monotonic()
         self._changelog_seen = self._fenced = self._closed = False
         self._changelog_hidden: Denied | None = None
+        self._watchdog = Watchdog(stuck_after_s, on_stuck)
 
     # Reading
 
@@ -244,7 +244,7 @@ class KafkaSession:
         Else retention could remove, unnoticed, what it has never yet read.
         """
         if positions:
-            with self._transaction() as transactions:
+            with self._transaction({}) as transactions:
                 self._send_offsets(transactions, positions)
 
     def _go_on_restoring(self) -> None:
@@ -292,6 +292,11 @@ class KafkaSession:
         self._check_open()
         self._check_offsets(commit.offsets)
         topic, step = self._names.topic, self._on_step
+        outputs = {
+            "scores": (scores_topic(topic), commit.scores),
+            "alerts": (alerts_topic(topic), commit.alerts),
+            "dead_letters": (dead_letters_topic(topic), commit.dead_letters),
+        }
         states = self._states(commit)
         positions = {
             partition: Committed(following, str(self._watermark(commit, partition)))
@@ -301,17 +306,18 @@ class KafkaSession:
             if self._changelog_hidden is not None:  # there may be states in it, and they were not read
                 raise self._changelog_hidden
             self._cluster.create(self._names.changelog, self._names.partitions, CHANGELOG)
-        with self._transaction() as transactions:
+        places = {to: {output.partition for output in written} for to, written in outputs.values()}
+        places[self._names.changelog] = {partition for partition, changes in states.items() if changes}
+        with self._transaction(places) as transactions:
             step("begin")
-            _send(transactions, scores_topic(topic), commit.scores)
-            step("scores")
-            _send(transactions, alerts_topic(topic), commit.alerts)
-            step("alerts")
-            _send(transactions, dead_letters_topic(topic), commit.dead_letters)
-            step("dead_letters")
+            for name, (to, written) in outputs.items():
+                if written:
+                    transactions.write(to, written)
+                step(name)
             for partition, changes in states.items():
-                for key, value in changes.items():
-                    transactions.send(self._names.changelog, partition, key, value, ())
+                if changes:
+                    rows = ((partition, key, value, ()) for key, value in changes.items())
+                    transactions.write(self._names.changelog, rows)
             step("states")
             self._send_offsets(transactions, positions)
             step("offsets")
@@ -342,6 +348,7 @@ class KafkaSession:
         if self._closed:
             return
         self._closed = True
+        self._watchdog.close()
         with suppress(LogError):
             self._reader.close()
         if self._transactions is not None:
@@ -354,8 +361,10 @@ class KafkaSession:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transactions]:
-        """Run a transaction: all of the block, or nothing, or an outcome that :meth:`rewind` finds out."""
+    def _transaction(self, places: Mapping[str, Set[int]]) -> Iterator[Transactions]:
+        """Run a transaction that writes to these partitions of topics: all of the block, or nothing, or an outcome that
+        :meth:`rewind` finds out.
+        """
         transactions = self._transactions
         if transactions is None:
             raise LogUnavailable("the last transaction's outcome is not known yet: rewind first")
@@ -365,8 +374,8 @@ class KafkaSession:
                 "nothing of this poll is kept"
             )
         try:
-            with self._watched("a Kafka transaction"):
-                transactions.begin()
+            with self._watchdog.watch("a Kafka transaction"):
+                transactions.begin(places)
                 yield transactions
                 transactions.commit()
         except Fenced as fenced:
@@ -382,19 +391,9 @@ class KafkaSession:
     def _abandon(self, transactions: Transactions) -> None:
         """After a failed transaction: abort it and begin anew; opening the next one waits for its end."""
         self._transactions = None
-        with suppress(LogError), self._watched("the end of a failed Kafka transaction"):
+        with suppress(LogError), self._watchdog.watch("the end of a failed Kafka transaction"):
             transactions.abort()
         transactions.close()
-
-    @contextmanager
-    def _watched(self, what: str) -> Iterator[None]:
-        timer = threading.Timer(self._stuck_after_s, self._on_stuck, [what])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _send_offsets(self, transactions: Transactions, positions: Mapping[int, Committed]) -> None:
         if positions:
@@ -420,7 +419,7 @@ class KafkaSession:
         """Return the changelog values to write, per partition; None for states that have expired."""
         states: dict[int, dict[bytes, bytes | None]] = {partition: {} for partition in commit.offsets}
         for (partition, key), row in commit.states.items():
-            states.setdefault(partition, {})[key] = to_value(row, commit.offsets[partition][1])
+            states[partition][key] = to_value(row, commit.offsets[partition][1])
         for partition, before_ms in commit.expire_before_ms.items():
             changes = states.setdefault(partition, {})
             for key in self._claims[partition].table.expired(before_ms):
@@ -436,11 +435,6 @@ class KafkaSession:
     def _check_open(self) -> None:
         if self._closed or self._fenced:
             raise Fenced(f"group {self._names.group!r}: this session was closed; another may have its partitions")
-
-
-def _send(transactions: Transactions, topic: str, outputs: Sequence[Output]) -> None:
-    for output in outputs:
-        transactions.send(topic, output.partition, output.key, output.value, output.headers)
 
 
 def _watermark_ms(position: Committed) -> int:
