@@ -20,7 +20,7 @@ from streamlstm.core.alert import (
 )
 from streamlstm.core.aligned import aligned_zeros
 from streamlstm.core.arithmetic import copy
-from streamlstm.core.channels import NAMES, calm, novelty, observe_channels, start_of_calm
+from streamlstm.core.channels import NAMES, novelty, observe_channels, start_of_stillness, stillness
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled, inlined
 from streamlstm.core.feature import FeatureParameters, write_inputs
@@ -335,11 +335,11 @@ def _blame(
     parameters: Parameters,
     results: Results,
 ) -> None:
-    """Write whose share the score of event ``i`` is: by forecast errors, and by the value that is too calm."""
+    """Write whose share the score of event ``i`` is: by forecast errors, and by the value that is too still."""
     shares, layout = results.shares[i], parameters.layout
     write_shares(shares, errors, whitened, parameters.score.whitening)
-    of_calm = floats[layout.channels + start_of_calm(shares.shape[0]) : layout.tail]
-    calm.blame(shares, of_calm, results.surprises[i, -1] / max(results.score[i], _F(1e-6)))
+    of_stillness = floats[layout.channels + start_of_stillness(shares.shape[0]) : layout.tail]
+    stillness.blame(shares, of_stillness, results.surprises[i, -1] / max(results.score[i], _F(1e-6)))
 
 
 @inlined
