@@ -76,7 +76,7 @@ def observe(running: NDArray[np.float32], of_record: NDArray[np.float32], seen: 
 
 @compiled
 def blame(shares: NDArray[np.float32], running: NDArray[np.float32], part: np.float32) -> None:
-    """Give ``part`` of the shares, (D,), which sum to one, to the stillest value, in place; the others keep the rest."""
+    """Give ``part`` of the shares, (D,), which sum to one, to the stillest value, in place; others keep the rest."""
     stillest, furthest = 0, _F(0.0)
     for d in range(shares.shape[0]):
         shares[d] *= _F(1.0) - part
