@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import Parameters
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.budget import Promised, promised
@@ -29,6 +28,7 @@ from streamlstm.core.bundle_limits import (
     check_score,
 )
 from streamlstm.core.channels import CURVES, NAMES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.columns import Parameters
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.schema import StreamSchema

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
-from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
+from streamlstm.core.advance import advance
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.bundle import padded, running_span
 from streamlstm.core.channels import CURVES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.columns import Events, Parameters, Results, new_results, new_scratch
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.score import KNOTS, ScoreParameters
