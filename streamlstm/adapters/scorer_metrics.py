@@ -13,10 +13,10 @@ from prometheus_client.registry import Collector
 
 from streamlstm.adapters.health import Health
 from streamlstm.adapters.metrics import AGES_S, PREFIX, Metrics
-from streamlstm.core.advance import SCORED_EVENT, STATUSES
 from streamlstm.core.alert import OPEN
 from streamlstm.core.budget import UNITS_MS, Promised
 from streamlstm.core.bundle import Bundle
+from streamlstm.core.columns import SCORED_EVENT, STATUSES
 from streamlstm.core.commit import Commit
 from streamlstm.core.scorer import Outcome
 from streamlstm.core.state import PHASE, Key

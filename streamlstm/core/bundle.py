@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import Parameters
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.budget import Promised, promised
@@ -28,7 +27,8 @@ from streamlstm.core.bundle_limits import (
     check_scalers,
     check_score,
 )
-from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, channel_weights, laid_out, novelty, record
+from streamlstm.core.channels import CURVES, NAMES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.columns import Parameters
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.schema import StreamSchema
@@ -208,7 +208,7 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
             "novelty.references": (None, None),
             "record.low": (len(record.SPANS), a.values),
             "record.high": (len(record.SPANS), a.values),
-            "calm.lowest": (a.values,),
+            "stillness.lowest": (a.values,),
             "band": (a.values,),
         }
     )
@@ -257,7 +257,7 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
         "novelty.references": score.fitted.novelty.references,
         "record.low": score.fitted.record.low,
         "record.high": score.fitted.record.high,
-        "calm.lowest": score.fitted.calm.lowest,
+        "stillness.lowest": score.fitted.stillness.lowest,
         "band": bundle.band,
     }
     data: dict[str, Any] = msgspec.to_builtins(head)
@@ -315,7 +315,7 @@ def assembled(data: object, arrays: Arrays) -> Bundle:
             fitted=Fitted(
                 novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]),
                 record.Fitted(arrays["record.low"], arrays["record.high"]),
-                calm.Fitted(arrays["calm.lowest"]),
+                stillness.Fitted(arrays["stillness.lowest"]),
             ),
             span=running_span(head.calibration.period),
             warmup_events=head.calibration.warmup_events,

@@ -62,8 +62,8 @@ def check_score(arrays: Mapping[str, NDArray[Any]]) -> None:
         raise BundleError(f"the array 'novelty.centre' has {len(arrays['novelty.centre'])} values, not {directions}")
     if not (arrays["record.low"] <= arrays["record.high"]).all():
         raise BundleError("the array 'record.low' holds values above those of 'record.high'")
-    if not (arrays["calm.lowest"] > 0).all():
-        raise BundleError("the array 'calm.lowest' holds values that are not positive")
+    if not (arrays["stillness.lowest"] > 0).all():
+        raise BundleError("the array 'stillness.lowest' holds values that are not positive")
 
 
 def check_range(name: str, value: float, low: float, high: float, *, above: bool = False) -> None:

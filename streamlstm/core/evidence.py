@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import BY_SILENCE, DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
 from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
+from streamlstm.core.columns import BY_SILENCE, DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
 from streamlstm.core.event import EventBatch
 from streamlstm.core.feature import BAND_LIMIT, unsquash_all
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord

@@ -2,7 +2,7 @@
 
 A channel's surprise is −log10 of the share of held-out events with so high a raw value: 3 means one
 event in a thousand. The score is the weighted mean over channels (recipe: means beat maxima, mean
-average precision .597 against .447), and what the calm channel adds.
+average precision .597 against .447), and what the stillness channel adds.
 """
 
 from __future__ import annotations

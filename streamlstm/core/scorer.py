@@ -10,19 +10,19 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.advance import (
+from streamlstm.core.advance import advance
+from streamlstm.core.alert import OPEN
+from streamlstm.core.bundle import Alerting, Bundle
+from streamlstm.core.columns import (
     DUPLICATE,
     LATE,
     OUT_OF_ORDER_OFFSET,
     STATUSES,
     Events,
     Results,
-    advance,
     new_results,
     new_scratch,
 )
-from streamlstm.core.alert import OPEN
-from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.event import EventBatch, EventDecoder, Parse, Rejection
 from streamlstm.core.evidence import Told, alert_records, positions_told, score_records

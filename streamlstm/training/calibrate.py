@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
-from streamlstm.core.advance import Events, Parameters, Results, advance, new_results, new_scratch
+from streamlstm.core.advance import advance
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.bundle import padded, running_span
-from streamlstm.core.channels import CURVES, Fitted, calm, channel_weights, laid_out, novelty, record
+from streamlstm.core.channels import CURVES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.columns import Events, Parameters, Results, new_results, new_scratch
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
 from streamlstm.core.score import KNOTS, ScoreParameters
@@ -82,7 +83,7 @@ def calibrate(
         )
     centre, whitening = _whitening(traced.errors[usable])
     learned = _learned_parts(history.key_index[chosen], held_out)
-    ranges, lowest = record.fit(traced.inputs, learned), calm.fit(traced.inputs, ~np.isnan(events.values), learned)
+    ranges, lowest = record.fit(traced.inputs, learned), stillness.fit(traced.inputs, ~np.isnan(events.values), learned)
     fitted = Fitted(novelty.fit(traced.hidden[usable], seed), ranges, lowest)
     score = score._replace(centre=centre, whitening=whitening, fitted=fitted)
 
@@ -226,7 +227,7 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int, re
                 np.zeros((4, 1), np.float32),
             ),
             record.unfitted(architecture.values),
-            calm.unfitted(architecture.values),
+            stillness.unfitted(architecture.values),
         ),
         span=running_span(period),
         warmup_events=warmup_events,

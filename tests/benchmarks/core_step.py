@@ -17,8 +17,9 @@ import numba
 import numpy as np
 import torch
 
-from streamlstm.core.advance import Events, advance, new_results, new_scratch
+from streamlstm.core.advance import advance
 from streamlstm.core.bundle import Bundle
+from streamlstm.core.columns import Events, new_results, new_scratch
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.state import INTEGERS, Rows
 from streamlstm.training.train import Options, train

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamlstm.core.advance import DUPLICATE, LATE, NO_VALUE, SCORED_EVENT, WARMING_UP, Results
 from streamlstm.core.bundle import Alerting
 from streamlstm.core.channels import CURVES
+from streamlstm.core.columns import DUPLICATE, LATE, NO_VALUE, SCORED_EVENT, WARMING_UP, Results
 from streamlstm.core.log import Record
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import EVENTS, TAIL_FLOATS, Rows

@@ -73,7 +73,7 @@ def test_tiny_bundle_is_good_before_it_is_changed() -> None:
         (array("feature.deviation", lambda found: found[:1]), "rows"),
         (array("score.knots", lambda found: found[:, :2]), "'score.knots' and 'score.surprises' have"),
         (array("score.knots", lambda found: found[:, ::-1]), "must ascend"),
-        (array("calm.lowest", np.zeros_like), "'calm.lowest' holds values that are not positive"),
+        (array("stillness.lowest", np.zeros_like), "'stillness.lowest' holds values that are not positive"),
         (array("novelty.projection", lambda found: found[:, :1].copy()), "'novelty.references' has shape"),
         (array("novelty.references", lambda found: found[:, :0]), "'novelty.references' has shape"),
         (array("lstm.biases", lambda found: found.astype(np.float64)), "holds float64, expected float32"),

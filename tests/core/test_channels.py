@@ -8,12 +8,12 @@ import pytest
 from streamlstm.core.channels import (
     NAMES,
     Fitted,
-    calm,
     channel_weights,
     novelty,
     observe_channels,
     record,
     state_floats,
+    stillness,
 )
 from streamlstm.core.channels.seen import Seen
 
@@ -44,7 +44,7 @@ def fitted(*points: list[float]) -> Fitted:
     return Fitted(
         novelty.Fitted(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), references(*points)),
         record.unfitted(2),
-        calm.unfitted(2),
+        stillness.unfitted(2),
     )
 
 
@@ -66,7 +66,7 @@ def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
 
 def test_channels_have_names_weights_and_a_place_in_the_state() -> None:
     """Names are distinct, weights positive and normed; the record channel has the share that is asked for."""
-    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record", "calm")
+    assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record", "stillness")
     assert channel_weights(0.25).tolist() == pytest.approx([0.25, 0.25, 0.125, 0.125, 0.25])
     assert state_floats(3) == 4 + 3 * 11
     assert record.share_of_score(500) == 0.5
@@ -122,64 +122,66 @@ def test_record_forgets_an_outlier() -> None:
     assert records(*usual[:1000], 50.0, 20.0)[-1] < 1.3 < 1.5 < raw[-1]
 
 
-STILL = calm.Fitted(np.full(1, 0.5, np.float32))  # the lowest activity of a value whose deviation is about one
+STILL = stillness.Fitted(np.full(1, 0.5, np.float32))  # the lowest activity of a value whose deviation is about one
 
 
-def calms(*values: float, known: calm.Fitted = STILL, present: bool = True) -> list[float]:
-    """Return what the calm channel makes of one value after the other."""
-    running, of_record = np.zeros(calm.FLOATS, np.float32), np.zeros(record.FLOATS, np.float32)
+def stillness_of(*values: float, known: stillness.Fitted = STILL, present: bool = True) -> list[float]:
+    """Return what the stillness channel makes of one value after the other."""
+    running, of_record = np.zeros(stillness.FLOATS, np.float32), np.zeros(record.FLOATS, np.float32)
     raw = []
     for i, value in enumerate(values):
         event = seen(inputs=[value], age=i + 1)._replace(present=np.array([present]))
         record.observe(of_record, event, RANGE)
-        raw.append(float(calm.observe(running, of_record, event, known)))
+        raw.append(float(stillness.observe(running, of_record, event, known)))
     return raw
 
 
 NOISE = np.random.default_rng(6).normal(size=20_000).tolist()
 
 
-def test_calm_is_silent_while_a_value_moves_as_it_used_to() -> None:
-    """Through many events none is calmer than a quarter of the lowest."""
-    assert max(calms(*NOISE)) == 0.0
+def test_stillness_is_silent_while_a_value_moves_as_it_used_to() -> None:
+    """Through many events none is stiller than a quarter of the lowest."""
+    assert max(stillness_of(*NOISE)) == 0.0
 
 
 @pytest.mark.parametrize("stuck_at", [0.0, 1.5, -3.0])
-def test_calm_tells_a_stuck_value_wherever_it_is_stuck(stuck_at: float) -> None:
-    """Within a hundred events it adds more than two decades; and a value that moves again is not calm."""
-    raw = calms(*NOISE[:500], *[stuck_at] * 110, *NOISE[500:600])
+def test_stillness_tells_a_stuck_value_wherever_it_is_stuck(stuck_at: float) -> None:
+    """Within a hundred events it adds more than two decades; and a value that moves again is not still."""
+    raw = stillness_of(*NOISE[:500], *[stuck_at] * 110, *NOISE[500:600])
     assert max(raw[:520]) == 0.0
     assert max(raw[500:600]) > 2.0
     assert max(raw[650:]) == 0.0
 
 
-def test_calm_that_lasts_becomes_normal() -> None:
+def test_stillness_that_lasts_becomes_normal() -> None:
     """After some thousand events nobody is told any more."""
-    raw = calms(*NOISE[:500], *[0.0] * 8000)
+    raw = stillness_of(*NOISE[:500], *[0.0] * 8000)
     assert max(raw[500:1000]) > 2.0
     assert raw[-1] == 0.0
 
 
-def test_calm_of_a_value_that_never_moved_much_or_is_missing_is_not_told() -> None:
+def test_stillness_of_a_value_that_never_moved_much_or_is_missing_is_not_told() -> None:
     """An idle metric has no activity to lose, and of a missing one nothing is known."""
-    assert max(calms(*[0.0] * 500, known=calm.unfitted(1))) == 0.0
-    assert max(calms(*NOISE[:100], *[0.0] * 300, present=False)) == 0.0
+    assert max(stillness_of(*[0.0] * 500, known=stillness.unfitted(1))) == 0.0
+    assert max(stillness_of(*NOISE[:100], *[0.0] * 300, present=False)) == 0.0
 
 
-def test_calm_fit_is_the_lower_quartile_over_keys() -> None:
+def test_stillness_fit_is_the_lower_quartile_over_keys() -> None:
     """One dead key in four or more does not make the fleet blind; keys too short to tell do not count."""
     inputs = np.array([*NOISE[:2000], *[0.0] * 500, *NOISE[:10]], np.float32)[:, None]
     keys = [(0, 500), (500, 1000), (1000, 1500), (1500, 2000), (2000, 2500), (2500, 2510)]
-    known = calm.fit(inputs, np.ones_like(inputs, np.bool_), keys)
+    known = stillness.fit(inputs, np.ones_like(inputs, np.bool_), keys)
     assert 0.2 < known.lowest[0] < 1.0
-    assert calm.fit(inputs, np.ones_like(inputs, np.bool_), keys[-1:]).lowest[0] == np.float32(calm.SMALLEST_ACTIVITY)
+    assert stillness.fit(inputs, np.ones_like(inputs, np.bool_), keys[-1:]).lowest[0] == np.float32(
+        stillness.SMALLEST_ACTIVITY
+    )
 
 
-def test_calm_takes_its_part_of_the_blame() -> None:
-    """The calmest value has the part that calm has in the score, the others share the rest as before."""
+def test_stillness_takes_its_part_of_the_blame() -> None:
+    """The stillest value has the part that stillness has in the score, the others share the rest as before."""
     shares = np.array([0.5, 0.25, 0.25], np.float32)
     running = np.array([1.0, 1.0, 0.01, 1.0, 1.0, 1.0], np.float32)
-    calm.blame(shares, running, np.float32(0.8))
+    stillness.blame(shares, running, np.float32(0.8))
     assert shares.tolist() == pytest.approx([0.1, 0.85, 0.05])
 
 

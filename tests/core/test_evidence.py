@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamlstm.core.bundle import Alerting
-from streamlstm.core.channels import NAMES, calm
+from streamlstm.core.channels import NAMES, stillness
 from streamlstm.core.log import Record
 from streamlstm.core.record import AlertRecord, FeatureEvidence
 from streamlstm.core.scorer import Scorer
@@ -89,7 +89,7 @@ def test_alert_says_how_unusual_by_score_threshold_and_channel() -> None:
     assert opened.threshold is not None
     assert opened.score > opened.threshold
     assert tuple(opened.channels) == NAMES
-    assert min(decades for name, decades in opened.channels.items() if name != calm.NAME) > 1
+    assert min(decades for name, decades in opened.channels.items() if name != stillness.NAME) > 1
     scores = [r.score or 0.0 for r in run.score_records[AT : resolved.offset + 1]]
     assert resolved.peak_score == max(scores)
 

@@ -45,10 +45,10 @@ def opened_at_spike(alerts: list[AlertRecord], lasting: int) -> bool:
 
 
 def test_sensor_stuck_for_a_week_is_told_once_and_its_return_to_life_ends_it() -> None:
-    """Within two hours, as this sensor's fault and for its calm; not every hour anew; and a spike after it is seen."""
+    """Within two hours, as this sensor's fault and for its stillness; not every hour anew; a spike after it is seen."""
     alerts = alerts_of(lambda i, flow, pressure: (flow, 2.02 if i < WEEK else pressure), WEEK, 2 * SPIKE_AFTER)
     during = [alert for alert in alerts if BEFORE <= alert.offset < BEFORE + WEEK]
-    first = next(alert for alert in during if alert.action == "opened" and (alert.channels or {})["calm"] > 0)
+    first = next(alert for alert in during if alert.action == "opened" and (alert.channels or {})["stillness"] > 0)
     assert first.offset < BEFORE + 120
     assert max(first.features, key=lambda feature: feature.share).name == "pressure"
     assert sum(alert.action == "opened" for alert in during) <= 0.001 * WEEK

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from streamlstm.core.channels import CURVES, NAMES, Fitted, calm, novelty, record
+from streamlstm.core.channels import CURVES, NAMES, Fitted, novelty, record, stillness
 from streamlstm.core.score import SOFT_CAP, ScoreParameters, combine, mean_square, surprise, whiten, write_shares
 
 KNOTS = np.float32([0.0, 1.0, 3.0])  # log of the raw value
@@ -94,7 +94,7 @@ def test_score_is_the_weighted_mean_of_the_channels_decades() -> None:
         surprises=np.tile(SURPRISES, (CURVES, 1)),
         slopes=np.full(CURVES, SLOPE, np.float32),
         weights=weights,
-        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty), record.unfitted(1), calm.unfitted(1)),
+        fitted=Fitted(novelty.Fitted(np.zeros(0, np.float32), empty, empty), record.unfitted(1), stillness.unfitted(1)),
         span=1,
         warmup_events=0,
     )

@@ -47,7 +47,7 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "novelty.references": floats(4, 6),
         "record.low": -np.ones((len(record.SPANS), VALUES), np.float32),
         "record.high": np.ones((len(record.SPANS), VALUES), np.float32),
-        "calm.lowest": np.full(VALUES, 0.5, np.float32),
+        "stillness.lowest": np.full(VALUES, 0.5, np.float32),
         "band": np.ones(VALUES, np.float32),
     }
     head = {

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamlstm.core.advance import Events, advance, new_results, new_scratch
+from streamlstm.core.advance import advance
+from streamlstm.core.columns import Events, new_results, new_scratch
 from streamlstm.core.event import EventDecoder
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamlstm.core.advance import Events, advance, new_results, new_scratch
+from streamlstm.core.advance import advance
+from streamlstm.core.columns import Events, new_results, new_scratch
 from streamlstm.core.forecast import SMALLEST_SCALE, forecast, slot, write_forecasts
 from streamlstm.core.model import Architecture
 from streamlstm.core.state import Arena

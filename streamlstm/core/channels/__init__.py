@@ -2,7 +2,7 @@
 
 A channel is one file with ``NAME``, ``WEIGHT`` and a compiled ``observe(running, seen, fitted)`` that
 returns a raw, non-negative value, larger for the more unusual; ``running`` is its state, one float for each but the
-last two, which have some for each value: :mod:`record`, whose weight the trainer gives, and :mod:`calm`, which has
+last two, which have some for each value: :mod:`record`, whose weight the trainer gives, and :mod:`stillness`, which has
 none. What a channel fits on the history it keeps in its own parameters and returns from ``fit``. To add one: write the
 file, add its line to :func:`observe_channels` and its name to :data:`CHANNELS`, in one order.
 
@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.channels import calm, forecast_error, level, novelty, record, smoothed_error
+from streamlstm.core.channels import forecast_error, level, novelty, record, smoothed_error, stillness
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.compiled import compiled
 
 CHANNELS = (forecast_error, smoothed_error, novelty, level)
 CURVES = len(CHANNELS) + 1  # channels whose raw values become decades by a curve: those of the mean
-NAMES: tuple[str, ...] = (*(channel.NAME for channel in CHANNELS), record.NAME, calm.NAME)
+NAMES: tuple[str, ...] = (*(channel.NAME for channel in CHANNELS), record.NAME, stillness.NAME)
 
 
 class Fitted(NamedTuple):
@@ -31,7 +31,7 @@ class Fitted(NamedTuple):
 
     novelty: novelty.Fitted
     record: record.Fitted
-    calm: calm.Fitted
+    stillness: stillness.Fitted
 
 
 def laid_out(fitted: Fitted) -> Fitted:
@@ -41,7 +41,7 @@ def laid_out(fitted: Fitted) -> Fitted:
 
 def state_floats(values: int) -> int:
     """Return how many floats the channels' running state takes, for D values."""
-    return len(CHANNELS) + (record.FLOATS + calm.FLOATS) * values
+    return len(CHANNELS) + (record.FLOATS + stillness.FLOATS) * values
 
 
 def channel_weights(record_share: float) -> NDArray[np.float32]:
@@ -51,8 +51,8 @@ def channel_weights(record_share: float) -> NDArray[np.float32]:
 
 
 @compiled
-def start_of_calm(values: int) -> int:
-    """Return where the calm channel's part of the running state starts, for D values."""
+def start_of_stillness(values: int) -> int:
+    """Return where the stillness channel's part of the running state starts, for D values."""
     return CURVES - 1 + record.FLOATS * values
 
 
@@ -70,6 +70,6 @@ def observe_channels(
     raw[1] = smoothed_error.observe(running[1:2], seen)
     raw[2] = novelty.observe(running[2:3], seen, fitted.novelty, near)
     raw[3] = level.observe(running[3:4], seen)
-    of_record, of_calm = running[4:], running[start_of_calm(seen.inputs.shape[0]) :]
+    of_record, of_stillness = running[4:], running[start_of_stillness(seen.inputs.shape[0]) :]
     raw[4] = record.observe(of_record, seen, fitted.record)
-    raw[5] = calm.observe(of_calm, of_record, seen, fitted.calm)
+    raw[5] = stillness.observe(of_stillness, of_record, seen, fitted.stillness)

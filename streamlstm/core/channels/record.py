@@ -20,7 +20,7 @@ NAME = "record"
 SPANS = (1, 20, 80)  # events that the means reach over; the recipe's 1 and 80, and one between
 FLOATS = 3 * len(SPANS)  # of running state for each value: mean, low and high of each span
 SMALLEST_RANGE = 1.0  # deviations
-STEADY = 1  # which of these means the calm channel compares values with
+STEADY = 1  # which of these means the stillness channel compares values with
 FORGETTING = 1e-5  # of the range, per event; with 1e-4 NAB's score by its own rule was 43, not 51, one alarm per 3 % 55
 HALF_HISTORY = 500  # events of history per key with which this channel weighs as much as all others together; chosen
 
