@@ -31,8 +31,8 @@ class Detection:
 class Measures(msgspec.Struct, frozen=True):
     """How well one detector did on some events; a figure is None where it has no meaning.
 
-    ``recall_at_rate``: the share of labelled stretches that a threshold finds which is set with the labels to flag the
-    promised share of unlabelled events: what the scores would allow.
+    ``recall_at_rate``: the share of labelled stretches that one threshold for all keys finds, set with the labels to
+    flag the promised share of unlabelled events.
     ``precision``: the share of alerts that opened in a labelled stretch. ``event_recall``: the share of labelled
     stretches in which such an alert was open. ``delay_events`` and ``delay_s``: median time from a stretch's start to
     the first alert that opened in it. ``false_alarms_per_10000``: alerts that opened in none, per 10,000 unlabelled

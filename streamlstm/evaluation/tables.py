@@ -45,8 +45,8 @@ def all_tables(results: Results) -> list[Table]:
             results,
             "recall_at_rate",
             "Recall at the promised rate",
-            "Labelled stretches found by a threshold that flags exactly the promised share of unlabelled events. It is "
-            "set with the labels, so it bounds what a threshold without them, as under Alerts, could find.",
+            "Labelled stretches found by one threshold for all keys, set with the labels to flag exactly the promised "
+            "share of unlabelled events: what the scores are good for, whatever the rule for alerts.",
         ),
         *own_measures(results),
         alarms(results),
