@@ -10,6 +10,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 import threading
@@ -308,7 +309,7 @@ def _check_alive(services: Sequence[subprocess.Popen[bytes]], directory: Path) -
 
 def _command(arguments: Sequence[object], console: Console) -> list[str]:
     words = [str(argument) for argument in arguments]
-    console.print(f"$ streamlstm {' '.join(words)}", style="cyan", highlight=False, soft_wrap=True)
+    console.print(f"$ streamlstm {shlex.join(words)}", style="cyan", highlight=False, soft_wrap=True)
     return [sys.executable, "-m", "streamlstm", *words]
 
 

@@ -70,7 +70,7 @@ def goals(results: Results) -> Table:
         best = max((found.mean for found in theirs if found), default=None)
         if mine is not None and best is not None:
             compared += 1
-            won += mine.mean > best
+            won += mine.mean >= best + NO_DIFFERENCE
         if mine is not None and target is not None:
             aimed += 1
             reached += mine.mean >= target
@@ -81,8 +81,8 @@ def goals(results: Results) -> Table:
         text += f" {OURS} reaches {reached} of {aimed} targets."
     if compared:
         text += (
-            f" It is ahead of every other detector on {won} of {compared}, the windowed LSTM not counted: that is the "
-            f"same network without carried state. A difference below {NO_DIFFERENCE} is none."
+            f" It is ahead of every other detector by {NO_DIFFERENCE} or more on {won} of {compared}, the windowed "
+            "LSTM not counted: that is the same network without carried state. A smaller difference is none."
         )
     return Table("Average precision", text, ["task", "target", OURS, "best other", *rivals, *twins], rows)
 
