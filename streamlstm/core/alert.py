@@ -136,6 +136,7 @@ def advance_episode(
         integers[COOLDOWN_EVENTS] -= 1
         if integers[COOLDOWN_EVENTS] <= 0:
             integers[PHASE] = CLOSED
+            integers[CALM_EVENTS] = 0
         elif score <= episode[PEAK_SCORE]:
             return NOTHING
     return _open(integers, episode, score) if flagged else NOTHING

@@ -2,6 +2,8 @@
 
 Two tails, because two promises are at odds. The **steady** one learns from what is normal:
 
+- Of scores above the tail's start that follow one another, the highest stretches the tail, once, when as many events as
+  end an episode were below it. A fault whose score climbs would else stretch the tail before it, event by event.
 - A flagged event is never learned from, nor any event of an open episode or of the cool-down after it: the
   tail must not learn the fault.
 - After ``hold_events`` of that (episodes in one another's cool-down count together) it learns again: the fault
@@ -24,8 +26,27 @@ from numpy.typing import NDArray
 from streamlstm.core.alert import CLOSED, COOLING, OPENED, EpisodeParameters, advance_episode, is_calm
 from streamlstm.core.arithmetic import copy
 from streamlstm.core.compiled import compiled
-from streamlstm.core.state import HELD_EVENTS, KEPT, KEPT_TAIL, PEAK_SCORE, PHASE, QUICK_TAIL, STEADY_TAIL, TAIL_FLOATS
-from streamlstm.core.threshold import TailParameters, adapt_tail, learn_tail, score_at, tail_probability
+from streamlstm.core.state import (
+    CALM_EVENTS,
+    HELD_EVENTS,
+    KEPT,
+    KEPT_TAIL,
+    PEAK_SCORE,
+    PHASE,
+    QUICK_TAIL,
+    STEADY_TAIL,
+    TAIL_FLOATS,
+    TAIL_START,
+)
+from streamlstm.core.threshold import (
+    TailParameters,
+    adapt_tail,
+    learn_peak,
+    learn_start,
+    learn_tail,
+    score_at,
+    tail_probability,
+)
 
 # Values of state.KEPT: no tail is kept; one is, and the same is in force; another has been learned since, and
 # KEPT - LEARNED events in a row were calm by the kept one.
@@ -59,7 +80,7 @@ def judge_score(
     if phase != CLOSED:
         learn_tail(score, quick_tail, parameters.learning_rate, parameters)
     action = advance_episode(integers, peaks, score, probability, steady, episode)
-    _learn_steady(integers, tails, score, steady, action, episode, parameters)
+    _learn_steady(integers, tails, peaks, score, steady, action, episode, parameters)
     return probability, threshold, action
 
 
@@ -67,6 +88,7 @@ def judge_score(
 def _learn_steady(
     integers: NDArray[np.int64],
     tails: NDArray[np.float32],
+    peaks: NDArray[np.float32],
     score: np.float32,
     steady: np.float32,
     action: int,
@@ -87,7 +109,7 @@ def _learn_steady(
         if integers[KEPT] == SAME:
             integers[KEPT] = NO_TAIL
         if steady > parameters.alarm_rate:
-            learn_tail(score, current, parameters.learning_rate, parameters)
+            _learn_normal(integers, current, peaks, score, episode, parameters)
     else:
         integers[HELD_EVENTS] += 1
         if integers[HELD_EVENTS] <= episode.hold_events:
@@ -96,6 +118,30 @@ def _learn_steady(
         adapt_tail(score, current, parameters)
     if integers[KEPT] >= LEARNED:
         _go_back_if_calm(integers, current, kept, score, episode, parameters)
+
+
+@compiled
+def _learn_normal(
+    integers: NDArray[np.int64],
+    tail: NDArray[np.float32],
+    peaks: NDArray[np.float32],
+    score: np.float32,
+    episode: EpisodeParameters,
+    parameters: TailParameters,
+) -> None:
+    """Learn a score outside episodes, in place.
+
+    A row's count of calm events and its peak, which an episode sets anew, are here those of a cluster: how many events
+    it still waits for, and its highest score.
+    """
+    if score > tail[TAIL_START]:
+        peaks[PEAK_SCORE] = max(peaks[PEAK_SCORE], score) if integers[CALM_EVENTS] > 0 else score
+        integers[CALM_EVENTS] = episode.resolve_after_events
+    elif integers[CALM_EVENTS] > 0:
+        integers[CALM_EVENTS] -= 1
+        if integers[CALM_EVENTS] == 0:
+            learn_peak(peaks[PEAK_SCORE], tail, parameters)
+    learn_start(score, tail, parameters.learning_rate, parameters)
 
 
 @compiled

@@ -105,16 +105,34 @@ def score_at(probability: np.float32, tail: NDArray[np.float32], parameters: Tai
 
 
 @compiled
+def learn_start(score: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
+    """Move the tail's start by whether a score that is taken as normal lies above it, in place, at the rate given."""
+    step = (_F(1.0) if score > tail[TAIL_START] else _F(0.0)) - parameters.learned_share
+    tail[TAIL_START] = max(tail[TAIL_START] + rate * tail[TAIL_SCALE] * step, _F(1e-3))
+
+
+@compiled
+def learn_peak(peak: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> None:
+    """Move the tail's scale by the highest of a cluster of scores above its start, in place."""
+    excess = max(peak - tail[TAIL_START], _F(0.0)) / tail[TAIL_SCALE]
+    _stretch(excess, tail, parameters.learning_rate, parameters)
+
+
+@compiled
 def learn_tail(score: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
     """Move the tail towards a score that is taken as normal, in place, at the rate given."""
     above = score > tail[TAIL_START]
     excess = (score - tail[TAIL_START]) / tail[TAIL_SCALE]
-    step = (_F(1.0) if above else _F(0.0)) - parameters.learned_share
-    tail[TAIL_START] = max(tail[TAIL_START] + rate * tail[TAIL_SCALE] * step, _F(1e-3))
+    learn_start(score, tail, rate, parameters)
     if above:
-        learned = min(excess, parameters.largest_excess) / parameters.mean_excess
-        scale = tail[TAIL_SCALE] * (_F(1.0) + rate * (learned - _F(1.0)))
-        tail[TAIL_SCALE] = max(scale, _F(SMALLEST_SHARE) * parameters.scale)
+        _stretch(excess, tail, rate, parameters)
+
+
+@compiled
+def _stretch(excess: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
+    learned = min(excess, parameters.largest_excess) / parameters.mean_excess
+    scale = tail[TAIL_SCALE] * (_F(1.0) + rate * (learned - _F(1.0)))
+    tail[TAIL_SCALE] = max(scale, _F(SMALLEST_SHARE) * parameters.scale)
 
 
 @compiled
