@@ -173,3 +173,18 @@ def test_quick_tail_is_gone_with_the_cool_down() -> None:
     key = Key(hold=10_000)
     key.feed(*[FAULT] * 2_000, *[USUAL] * (RESOLVE + COOLDOWN))
     assert key.feed(FAULT) == [OPENED]
+
+
+def test_cluster_of_high_scores_stretches_the_tail_once_when_it_is_over() -> None:
+    """By its highest score, as that one alone would; a score that climbs does not push the threshold before it."""
+    climbing, alone = Key(), Key()
+    for key, cluster in ((climbing, (1.05, 1.1, 1.2, 1.3)), (alone, (1.3,))):
+        scale = key.tail[1]
+        assert key.feed(*cluster, *[USUAL] * (RESOLVE - 1)) == [NOTHING] * (len(cluster) + RESOLVE - 1)
+        assert key.tail[1] == scale
+        key.feed(USUAL)
+        assert key.tail[1] > scale
+    assert abs(climbing.tail[1] - alone.tail[1]) < 0.01 * alone.tail[1]
+    once = climbing.tail[1]
+    climbing.feed(*[USUAL] * 50)
+    assert climbing.tail[1] == once
