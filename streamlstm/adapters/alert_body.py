@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from streamlstm.core.record import AlertRecord, FeatureEvidence
+from streamlstm.core.why import why
 
 SHOWN_FEATURES = 3
 SHOWN_CHARACTERS = 200  # of a key, in a text for people
@@ -101,6 +102,7 @@ def _for_alertmanager(alert: AlertRecord, link: str, now_s: float, hold_s: float
         "description": "\n".join(_feature(feature, _plain) for feature in _worst(alert)),
         "id": alert.id,
         "action": alert.action,
+        "why": why(alert) or "",
         "reason": alert.reason or "",
         "peak_score": f"{alert.peak_score:.2f}",
         "events": str(alert.events),
@@ -125,18 +127,20 @@ def _text(alert: AlertRecord) -> str:
 
 
 def _summary(alert: AlertRecord, shown: Callable[[str], str]) -> str:
-    """Return one line: which key, what happened, how unusual."""
+    """Return one line: which key, what happened, why, how unusual."""
     key = f"`{shown(alert.key.replace('`', chr(39))[:SHOWN_CHARACTERS])}` of {shown(alert.topic)}"
     if alert.action == "resolved":
         minutes = (alert.time_ms - alert.since_ms) / 60_000
         return f"Resolved: {key} ({alert.reason}) after {alert.events} events in {minutes:.1f} min"
     chance = "" if alert.tail_probability is None else f", tail probability {alert.tail_probability:.1e}"
     score = alert.peak_score if alert.score is None else alert.score
+    words = why(alert)
+    told = f"{key}, {shown(words)}" if words else key
     if alert.action == "opened":
-        return f"Anomaly: {key}, score {score:.1f}{chance}"
+        return f"Anomaly: {told}, score {score:.1f}{chance}"
     if alert.adapting:
-        return f"Still open: {key}, the threshold now follows the stream; score {score:.1f}{chance}"
-    return f"Worse: {key}, score {score:.1f}{chance}"
+        return f"Still open: {told}, the threshold now follows the stream; score {score:.1f}{chance}"
+    return f"Worse: {told}, score {score:.1f}{chance}"
 
 
 def _worst(alert: AlertRecord) -> list[FeatureEvidence]:

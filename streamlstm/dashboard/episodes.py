@@ -11,6 +11,7 @@ import msgspec
 
 from streamlstm.core.feedback import FeedbackRecord, Key
 from streamlstm.core.record import AlertRecord
+from streamlstm.core.why import why
 
 MAX_EPISODES = 500
 SHOWN_SHARES = 3
@@ -52,6 +53,7 @@ class Episode:
             "threshold": telling.threshold,
             "tail_probability": telling.tail_probability,
             "adapting": alert.adapting,
+            "why": why(telling),
             "reason": alert.reason,
             "shares": [[feature.name, feature.share] for feature in shares],
             "acknowledged": _said(self.acknowledged),

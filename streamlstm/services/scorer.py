@@ -21,6 +21,7 @@ from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Outcome, Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
+from streamlstm.core.why import why
 from streamlstm.errors import BundleError, LogUnavailable
 from streamlstm.services.collector import collected_seldom
 from streamlstm.services.instance import instance_name
@@ -234,6 +235,7 @@ def tell_alerts(alerts: Iterable[AlertRecord]) -> None:
             tail_probability=None if alert.tail_probability is None else float(f"{alert.tail_probability:.2g}"),
             feature=worst.name if worst else None,
             events=alert.events,
+            **({"why": words} if (words := why(alert)) else {}),
             **({"reason": alert.reason} if alert.reason else {}),
         )
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamlstm.adapters import alert_body
 from streamlstm.adapters.alert_body import body, idempotency_key, json_schema
-from streamlstm.core.record import AlertRecord
+from streamlstm.core.record import AlertRecord, FeatureEvidence
 from tests.alerts import START_MS, make_alert
 
 SCHEMA_FILE = Path(alert_body.__file__).with_name("alert.schema.json")
@@ -78,11 +78,15 @@ def test_idempotency_key_foreign_id_is_safe_in_a_header() -> None:
 @pytest.mark.parametrize(
     ("alert", "expected"),
     [
-        (make_alert(), "Anomaly: `pump-7` of events, score 6.5, tail probability 1.0e-05"),
-        (make_alert(action="updated"), "Worse: `pump-7` of events, score 6.5, tail probability 1.0e-05"),
+        (make_alert(), "Anomaly: `pump-7` of events, far from the forecast, score 6.5, tail probability 1.0e-05"),
+        (
+            make_alert(action="updated"),
+            "Worse: `pump-7` of events, far from the forecast, score 6.5, tail probability 1.0e-05",
+        ),
         (
             make_alert(action="updated", adapting=True),
-            "Still open: `pump-7` of events, the threshold now follows the stream; score 6.5, tail probability 1.0e-05",
+            "Still open: `pump-7` of events, far from the forecast, the threshold now follows the stream; score 6.5, "
+            "tail probability 1.0e-05",
         ),
         (make_alert(action="resolved"), "Resolved: `pump-7` of events (calm) after 30 events in 1.5 min"),
     ],
@@ -135,6 +139,18 @@ def test_alertmanager_open_alert_ends_by_itself_after_the_hold() -> None:
 
     assert sent["endsAt"] == "2023-11-14T23:16:40.000Z"
     assert sent["generatorURL"] == "https://d/pump-7"
+
+
+def test_texts_of_a_still_value_say_so_and_which() -> None:
+    """The share alone does not: nothing else about it is unusual. A feature's name is data of a stream, too."""
+    features = [FeatureEvidence("<flow>", "", 1.0, 1.0, 1.0, 0.0, 2.0)]
+    alert = make_alert(channels={"novelty": 1.0, "stillness": 4.0}, features=features)
+
+    assert "stiller than ever seen: &lt;flow&gt;, score 6.5" in body_of("slack", alert)["text"].splitlines()[0]
+    (sent,) = body_of("alertmanager", alert)
+    assert "stiller than ever seen: <flow>, score 6.5" in sent["annotations"]["summary"]
+    assert sent["annotations"]["why"] == "stiller than ever seen: <flow>"
+    assert "why" not in body_of("alertmanager", make_alert(action="resolved"))[0]["annotations"]
 
 
 @pytest.mark.parametrize(

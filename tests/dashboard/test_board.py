@@ -197,6 +197,16 @@ def test_feedback_counts_once_and_the_later_word_counts() -> None:
     assert board.known("12345678")
 
 
+def test_episode_says_why_it_opened_when_it_is_over_too() -> None:
+    """The record of its end is about a calm event, whose channels lead nowhere."""
+    board = new_board()
+    board.take_alerts(records([make_alert("pump-7", "opened", 5)]))
+    assert board.state(START_MS)["episodes"]["events:0:5"]["why"] == "far from the forecast"
+    calm = make_alert("pump-7", "resolved", 9, id="events:0:5", channels={"level": 0.4})
+    board.take_alerts(records([calm]))
+    assert board.state(START_MS)["episodes"]["events:0:5"]["why"] == "far from the forecast"
+
+
 def test_late_events_are_noted_at_their_key_and_letters_counted() -> None:
     """From the dead letters: the reason in the header, key and time in the record as it was."""
     board = new_board()

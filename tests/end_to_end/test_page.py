@@ -87,6 +87,8 @@ def test_injected_anomaly_appears_within_seconds_with_its_reason(
     expect(alert).to_contain_text("pump-02", timeout=5_000)
     expect(alert).to_contain_text("open for")
     expect(alert).to_contain_text("flow")
+    expect(alert).to_contain_text(re.compile(r"(Far from|Off) the forecast|never seen|far from its usual|Outside the"))
+    expect(alert).to_contain_text(re.compile(r"peak score \d+\.\d"))
     expect(page.locator("#figure-open dd").first).to_have_text("1")
     page.mouse.move(0, 0)
     expect(page.locator("a.row").first).to_contain_text("pump-02")

@@ -23,9 +23,10 @@ from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
 from streamlstm.services import scorer as scorer_service
 from streamlstm.services.file_scorer import score_file
-from streamlstm.services.scorer import load_for, new_scorer, run, score_poll
+from streamlstm.services.scorer import load_for, new_scorer, run, score_poll, tell_alerts
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
+from tests.alerts import make_alert
 from tests.end_to_end import runs
 
 STREAM = """
@@ -188,6 +189,16 @@ def test_run_whose_records_are_mostly_dead_letters_warns_once(tmp_path: Path, mo
     assert (warnings[0]["events"], warnings[0]["dead_letters"], warnings[0]["mostly"]) == (10, 10, "invalid 8")
     assert warnings[0]["example"].startswith("events partition 0 offset 10: ")
     assert warnings[1]["example"].startswith("events partition 0 offset 51: ")
+
+
+def test_run_tells_why_an_alert_opens() -> None:
+    """In words, once: the event at its end is calm."""
+    with structlog.testing.capture_logs() as logs:
+        tell_alerts([make_alert(), make_alert(action="updated"), make_alert(action="resolved")])
+    assert [(line["event"], line.get("why"), line.get("reason")) for line in logs] == [
+        ("alert opened", "far from the forecast", None),
+        ("alert resolved", None, "calm"),
+    ]
 
 
 def test_run_again_has_nothing_left_to_do(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 // All keys, the worst first, and the alerts.
 import { arrange, el, setText } from "./dom.js";
 import { get } from "./api.js";
-import { count, number, oneIn, oneInTenths, percent, span, time } from "./format.js";
+import { count, number, oneIn, oneInTenths, percent, sentence, span, time } from "./format.js";
 import { aboutAlert, say } from "./hands.js";
 import { drawStrip } from "./strip.js";
 
@@ -233,7 +233,7 @@ export class FleetView {
       return known.item;
     }
     const ageText = el("span", {}, age(episode, head));
-    const blamed = episode.shares.filter(([, share]) => share >= 0.005).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
+    const blamed = head.features.length < 2 ? "" : episode.shares.filter(([, share]) => share >= 0.005).map(([name, share]) => `${name} ${percent(share)}`).join(", ");
     const item = el(
       "li",
       { class: "card", "data-open": episode.open },
@@ -244,7 +244,8 @@ export class FleetView {
         el("a", { href: keyLink(episode.key, episode.partition, { at: episode.since_ms }) }, episode.key),
         ageText,
       ),
-      el("p", { class: "muted small" }, time(episode.since_ms), ` · ${oneIn(episode.tail_probability)}`, blamed && ` · ${blamed}`, episode.adapting && " · the threshold follows"),
+      episode.why ? el("p", { class: "small" }, sentence(episode.why)) : null,
+      el("p", { class: "muted small" }, time(episode.since_ms), ` · peak score ${number(episode.peak_score)} · ${oneIn(episode.tail_probability)}`, blamed && ` · ${blamed}`, episode.adapting && " · the threshold follows"),
       saidText(episode),
       episode.open && !episode.acknowledged && !this.page.readOnly
         ? el("button", { type: "button", class: "small", onclick: () => say({ ...aboutAlert(episode), action: "acknowledge" }, `You look at ${episode.key}.`) }, "Acknowledge", el("span", { class: "sr" }, ` the alert of ${episode.key}`))

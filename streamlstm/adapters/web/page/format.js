@@ -46,3 +46,5 @@ export function oneIn(probability) {
 export const oneInTenths = (tenths) => (tenths === null ? "" : tenths <= 1 ? "usual" : oneIn(10 ** (-tenths / 10)));
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
+
+export const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`;

@@ -3,7 +3,7 @@ import { arrange, el, setText } from "./dom.js";
 import { get } from "./api.js";
 import { figure, fromAxis, loadPlotly, Series } from "./chart.js";
 import { keyLink, LEVELS, levelText, saidText } from "./fleet.js";
-import { count, number, oneIn, percent, span, time } from "./format.js";
+import { count, number, oneIn, percent, sentence, span, time } from "./format.js";
 import { aboutAlert, notice, say } from "./hands.js";
 
 const MUTES = [["15 minutes", 15], ["an hour", 60], ["8 hours", 480], ["a day", 1440], ["a week", 10080]];
@@ -355,6 +355,7 @@ export class KeyView {
         el("a", { href: keyLink(this.key, episode.partition, { at: episode.since_ms, span: Math.round(this.spanMs || 60000) }) }, episode.open ? "Open since " : "From ", time(episode.since_ms)),
         el("span", {}, episode.open ? `${count(episode.events)} event${episode.events === 1 ? "" : "s"}` : `lasted ${span(episode.until_ms - episode.since_ms)}, ${episode.reason}`),
       ),
+      episode.why ? el("p", {}, sentence(episode.why)) : null,
       el("p", { class: "muted small" }, `${oneIn(episode.tail_probability)} · peak score ${number(episode.peak_score)}${episode.threshold === null ? "" : ` over a threshold of ${number(episode.threshold)}`}`),
       evidence(episode.records[0]),
       saidText(episode),
