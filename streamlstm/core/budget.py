@@ -8,7 +8,7 @@ holds cannot be told from a history that is shorter than the time between two al
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from streamlstm.core.threshold import TAIL_PROBABILITY
 from streamlstm.errors import SettingsError
@@ -56,6 +56,38 @@ class Budget(NamedTuple):
     def due(self, key_ms: float) -> float:
         """Return how many alarms may come in so much time of all keys together."""
         return self.alarms * key_ms / UNITS_MS[self.unit]
+
+
+Judged = Literal["kept", "more", "too few"]
+FEW = 3  # less than this that came and were due tell nothing; with so many due and none come, a rate is kept at 95 %
+CHANCE = 1e-3  # of so many or more, below which they are more than promised; it is looked at again and again
+
+
+def judged(came: int, due: float) -> Judged:
+    """Return what so many that came, where so many may come on average, tell of a promise of at most that.
+
+    They are more than promised if there are some and a Poisson distribution would hardly ever give as many, however few
+    are due; else, with few due, nothing can be told.
+
+    >>> judged(0, 0.4), judged(1, 1e-6), judged(5, 0.4), judged(0, 3.0), judged(9, 5.0), judged(140, 100.0)
+    ('too few', 'too few', 'more', 'kept', 'kept', 'more')
+    """
+    if came >= FEW and came > due and _chance_of(came, due) < CHANCE:
+        return "more"
+    return "too few" if due < FEW else "kept"
+
+
+def _chance_of(least: int, mean: float) -> float:
+    """Return the probability that a Poisson distribution gives ``least`` or more, which are more than its mean."""
+    if mean <= 0:
+        return 0.0
+    term = math.exp(least * math.log(mean) - mean - math.lgamma(least + 1))
+    total, number = 0.0, least
+    while term > total * 1e-9:
+        total += term
+        number += 1
+        term *= mean / number
+    return total
 
 
 class Promised(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from streamlstm.core.budget import Promised
+from streamlstm.core.budget import Promised, judged
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.event import EventDecoder, Parse
 from streamlstm.core.feedback import Key, Mutes
@@ -209,6 +209,7 @@ class Board:
             "scored": fleet.scored,
             "flagged": fleet.flagged,
             "promised": fleet.promise.alarm_rate,
+            "flagged_judged": judged(fleet.flagged, fleet.scored * fleet.promise.alarm_rate),
             "alarms": self._alarms(),
             "model": fleet.model,
             "page_model": self.bundle.name,
@@ -219,15 +220,17 @@ class Board:
         }
 
     def _alarms(self) -> dict[str, Any]:
-        """Return alerts per key and unit of time: promised, realised, how many opened and how many were due by now."""
+        """Return alerts per key and unit of time: promised, realised, how many opened, how many were due by now, and
+        what that tells."""
         fleet, budget = self.fleet, self.fleet.promise.budget
-        realised = budget.realised(fleet.opened, fleet.watched_ms)
+        realised, due = budget.realised(fleet.opened, fleet.watched_ms), budget.due(fleet.watched_ms)
         return {
             "unit": budget.unit,
             "promised": _three_digits(budget.alarms),
             "realised": None if realised is None else _three_digits(realised),
             "opened": fleet.opened,
-            "due": _three_digits(budget.due(fleet.watched_ms)),
+            "due": _three_digits(due),
+            "judged": judged(fleet.opened, due),
         }
 
     def _rate(self, wall_ms: int) -> float:

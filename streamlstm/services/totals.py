@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from streamlstm.core.budget import Budget, in_digits
+from streamlstm.core.budget import FEW, Budget, in_digits, judged
 from streamlstm.core.event import Rejection
 from streamlstm.core.scorer import Outcome
 from streamlstm.errors import BadRecords
@@ -77,10 +77,18 @@ class Totals:
 
     @property
     def realised(self) -> str:
-        """What became of the promise, as ``1.3 per key per week, promised 1``; – while no time has passed."""
+        """What became of the promise, as ``1.3 per key per week, promised 1``; a count while few were due.
+
+        An alert in the first minute is not 1,440 a day.
+        """
+        due = self.budget.due(self.watched_ms)
+        telling = judged(self.opened, due)
         found = self.budget.realised(self.opened, self.watched_ms)
-        alerts = "–" if found is None else in_digits(found)
-        return f"{alerts} per key per {self.budget.unit}, promised {in_digits(self.budget.alarms)}"
+        if found is None or due < FEW:
+            words = "more than promised" if telling == "more" else "too few to tell"
+            return f"{self.opened} opened, {in_digits(due)} due, {words}; promised {self.budget}"
+        more = ": more than by chance" if telling == "more" else ""
+        return f"{in_digits(found)} per key per {self.budget.unit}, promised {in_digits(self.budget.alarms)}{more}"
 
     def tell(self, line: str, **more: object) -> None:
         """Log a line with the counts, and warn if most records since the last one became dead letters."""

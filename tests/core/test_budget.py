@@ -5,9 +5,10 @@ from __future__ import annotations
 import doctest
 
 import pytest
+from scipy.stats import poisson
 
 from streamlstm.core import budget as budgets
-from streamlstm.core.budget import UNITS_MS, Budget, promised, read_budget
+from streamlstm.core.budget import UNITS_MS, Budget, judged, promised, read_budget
 from streamlstm.errors import SettingsError
 
 SECOND_MS = 1000.0
@@ -93,3 +94,12 @@ def test_realised_and_due_are_of_the_time_of_all_keys() -> None:
     budget = Budget(2.0, "day")
     assert (budget.realised(5, 10 * day_ms), budget.due(10 * day_ms)) == (0.5, 20.0)
     assert budget.realised(0, 0) is None
+
+
+@pytest.mark.parametrize("due", [0.01, 0.5, 2.9, 3.0, 20.0, 1e4, 1e6])
+def test_more_than_promised_is_what_chance_gives_once_in_a_thousand(due: float) -> None:
+    """By the exact distribution; below that bound it is too few to tell, or kept."""
+    enough = int(poisson.isf(1e-3, due)) + 1  # the least number with P(so many or more) < 1e-3 is this, or the next
+    enough = max(3, enough + (poisson.sf(enough - 1, due) >= 1e-3))  # one or two tell nothing, however few are due
+    otherwise = "too few" if due < 3 else "kept"
+    assert [judged(came, due) for came in (0, enough - 1, enough, 2 * enough)] == [otherwise, otherwise, "more", "more"]

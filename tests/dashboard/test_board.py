@@ -277,5 +277,16 @@ def test_alerts_per_key_and_time_stand_beside_the_budget() -> None:
     scores = [make_score("a", hour, 1e-9, alert=f"events:0:{hour}"), make_score("b", hour)]
     board.take_scores(records([*scores, make_score("b", 3 * hour, None)]))
     assert board.state(START_MS)["head"]["alarms"] == {
-        "unit": "hour", "promised": 2.0, "realised": 0.5, "opened": 1, "due": 4.0
+        "unit": "hour", "promised": 2.0, "realised": 0.5, "opened": 1, "due": 4.0, "judged": "kept"
     }  # fmt: skip
+
+
+def test_many_against_a_small_expectation_are_told_as_more_than_promised() -> None:
+    """However few are due: of 40 events, .04 may be flagged, and five are."""
+    board = new_board()
+    assert board.state(START_MS)["head"]["flagged_judged"] == "too few"
+    board.take_scores(records([make_score("a", i, 1e-9 if i % 8 == 0 else 0.5) for i in range(40)]))
+    assert board.state(START_MS)["head"]["flagged_judged"] == "more"
+    assert board.state(START_MS)["head"]["alarms"]["judged"] == "too few"
+    board.take_scores(records([make_score("a", 40 + i, 1e-9, alert=f"events:0:{40 + i}") for i in range(4)]))
+    assert board.state(START_MS)["head"]["alarms"]["judged"] == "more"

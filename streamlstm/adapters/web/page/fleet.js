@@ -14,6 +14,8 @@ export const LEVELS = {
   0: ["–", "Silent", "silent"],
 };
 const SPANS = [60, 180, 360]; // buckets
+const FEW = 3; // alerts due, below which there is no rate
+const TELLING = { kept: "", more: ", more than promised", "too few": ", too few to tell" };
 
 export const keyLink = (key, partition, more = {}) =>
   `#/key/${encodeURIComponent(key)}?${new URLSearchParams({ p: partition, ...more })}`;
@@ -119,17 +121,17 @@ export class FleetView {
     const page = head.behind > 1000 ? `this page still reads ${count(head.behind)}` : behind ? "the scorer is behind, or stopped" : "the scorer keeps up";
     set("lag", head.lag === null ? "–" : count(head.lag), page, behind ? "raised" : "");
     const realised = head.scored ? head.flagged / head.scored : null;
-    const early = head.scored * head.promised < 3 ? ", too few to tell" : "";
-    set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${early}`);
+    set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${TELLING[head.flagged_judged]}`);
     this.showAlarms(head.alarms, set);
   }
 
   // How many alerts opened beside how many were promised. One alert in the first minute is not 1,440 a day.
-  showAlarms({ unit, promised, realised, opened, due }, set) {
-    const few = realised === null || (due < 3 && opened < 3);
-    const value = few ? `${count(opened)} so far` : `${number(realised)} a ${unit}`;
-    const more = few ? ", too few to tell" : `; ${count(opened)} opened`;
-    set("alarms", value, `promised at most ${number(promised)} a ${unit}${more}`, opened - due > 3 ? "raised" : "");
+  showAlarms({ unit, promised, realised, opened, due, judged }, set) {
+    const early = realised === null || due < FEW;
+    const a = unit === "hour" ? "an" : "a";
+    const value = early ? `${count(opened)} so far` : `${number(realised)} ${a} ${unit}`;
+    const more = early ? `${number(due)} due by now` : `${count(opened)} opened`;
+    set("alarms", value, `promised at most ${number(promised)} ${a} ${unit}; ${more}${TELLING[judged]}`, judged === "more" ? "raised" : "");
   }
 
   showEmpty(head) {
