@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ from streamlstm.services.outage import Outage
 
 TICK_S = 0.5  # between looks, and between pushes at most
 AT_ONCE = 4_000  # records per partition in one look, under the lock
+PATIENCE_S = 10.0  # for which events may wait for a score while none comes
+LONG_MS, LONG_GAPS = 60_000, 20.0  # without a score, although none is awaited
 CALM_S = 2.0  # a page that hears nothing for some seconds says that it is cut off
 
 # How far back it reads when it starts, records in all partitions together.
@@ -52,6 +54,25 @@ class Lag:
         self.done[partition] = max(self.done.get(partition, 0), offset + 1)
 
 
+class Standstill:
+    """Whether nothing is scored: no score has come yet, or none for a while, and events wait for one or came no more."""
+
+    def __init__(self) -> None:
+        self._waits_since_s: float | None = None
+
+    def stands(self, head: Mapping[str, Any], now_s: float) -> bool:
+        """Look at the page's figures now, as at every look before; ``now_s`` never goes back."""
+        if not head["lag"]:
+            self._waits_since_s = None
+        elif self._waits_since_s is None:
+            self._waits_since_s = now_s
+        quiet_ms = head["quiet_ms"]
+        if quiet_ms is None:
+            return bool(head["keys"] == 0)
+        waits = self._waits_since_s is not None and now_s - self._waits_since_s >= PATIENCE_S
+        return bool(waits or quiet_ms > max(LONG_MS, LONG_GAPS * head["gap_ms"]))
+
+
 class _Offset(msgspec.Struct):
     offset: int
 
@@ -79,7 +100,7 @@ class Reader:
         self._publish, self._on_end = publish, on_end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._lag = Lag()
+        self._lag, self._standstill = Lag(), Standstill()
         self._state: dict[str, Any] | None = None
         self._number = 0
         self._published_s = 0.0
@@ -158,6 +179,7 @@ class Reader:
             "scores_there": self._scores.info is not None,
             "trouble": trouble,
         }
+        state["head"]["stands"] = self._standstill.stands(state["head"], now_s)
         changed = None if self._state is None else change(self._state, state)
         if changed is not None and not any(changed.values()) and now_s - self._published_s < CALM_S:
             return

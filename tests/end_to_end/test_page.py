@@ -210,6 +210,23 @@ def test_tab_that_nobody_sees_gives_its_connection_back(shown: Dashboard, visito
     expect(page.locator("#connection")).to_have_text("● Live")
 
 
+def test_page_says_that_nothing_is_scored_while_no_scorer_runs(
+    stage: Stage, shown: Dashboard, visitor: Visitor
+) -> None:
+    """Events wait: it is connected, and yet not live; and live again with the next score."""
+    page = visitor.page
+    page.goto(shown.address)
+    expect(page.locator("#connection")).to_have_text("● Live")
+    stage.feed(2)
+    expect(page.locator("#connection")).to_have_text("○ Nothing is scored", timeout=30_000)
+    expect(page.locator("#figure-lag dd").first).to_have_text(str(2 * len(KEYS)))
+    expect(page.locator("#figure-lag .more")).to_have_text(re.compile(r"nothing scored for \d+ s: does a scorer run\?"))
+    visitor.keep("fleet-nothing-scored")
+    stage.score()
+    expect(page.locator("#connection")).to_have_text("● Live")
+    expect(page.locator("#figure-lag .more")).to_have_text("the scorer keeps up")
+
+
 def test_link_that_was_cut_short_is_no_failure(shown: Dashboard, visitor: Visitor) -> None:
     """It names a key that is not there, and the page says so."""
     visitor.page.goto(f"{shown.address}#/key/100%")

@@ -21,7 +21,7 @@ from streamlstm.dashboard.board import Board
 from streamlstm.errors import LogError, LogUnavailable, SettingsError
 from streamlstm.services import dashboard, history
 from streamlstm.services.dashboard_desk import Desk
-from streamlstm.services.dashboard_reader import Reader
+from streamlstm.services.dashboard_reader import Reader, Standstill
 from streamlstm.services.dashboard_source import BoardSource
 from streamlstm.services.history import first_offset, history_of
 from streamlstm.services.scorer import run
@@ -254,3 +254,32 @@ def test_port_that_is_taken_is_said(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="--port 0 takes a free one"):
             dashboard.listen(DashboardSettings(log="x", port=port))
+
+
+@pytest.mark.parametrize(
+    ("looks", "stands"),
+    [
+        ([(0, None, 0)], False),
+        ([(0, 5, None), (9, 14, None)], False),
+        ([(0, 11, 5), (9, 20, 5)], False),
+        ([(0, 11, 5), (10, 21, 5)], True),
+        ([(0, None, 5), (10, None, 900)], False),
+        ([(0, 11, 5), (5, 16, 0), (11, 22, 5)], False),
+        ([(0, 59, 0)], False),
+        ([(0, 61, 0)], True),
+    ],
+)
+def test_scorer_stands_when_events_wait_or_none_come(
+    looks: list[tuple[float, int | None, int | None]], stands: bool
+) -> None:
+    """Not in the moment between an event and its score, nor while scores come, however many events wait."""
+    standstill = Standstill()
+    for now_s, quiet_s, lag in looks:
+        quiet_ms = None if quiet_s is None else 1_000 * quiet_s
+        found = standstill.stands({"keys": 3, "quiet_ms": quiet_ms, "lag": lag, "gap_ms": 1_000.0}, now_s)
+    assert found == stands
+
+
+def test_scorer_stands_before_the_first_score() -> None:
+    """A page that has nothing to show is not live."""
+    assert Standstill().stands({"keys": 0, "quiet_ms": None, "lag": None, "gap_ms": 1_000.0}, 0.0)

@@ -115,11 +115,10 @@ export class FleetView {
     set("open", count(head.open), head.open ? "look at them first" : "all calm", head.open ? "alert" : "");
     const apart = [head.warming && `${count(head.warming)} warming up`, head.silent && `${count(head.silent)} silent`, head.keys_dropped && `${count(head.keys_dropped)} long unheard of, left out`];
     set("keys", count(head.keys), apart.filter(Boolean).join(", ") || "all heard of");
-    const quiet = head.quiet_ms > Math.max(60000, 20 * head.gap_ms);
-    set("rate", head.rate >= 10 ? count(head.rate) : String(head.rate), head.quiet_ms ? `no score for ${span(head.quiet_ms)}` : "over ten seconds", quiet ? "raised" : "");
+    set("rate", head.rate >= 10 ? count(head.rate) : String(head.rate), head.quiet_ms ? `no score for ${span(head.quiet_ms)}` : "over ten seconds", head.stands ? "raised" : "");
     const behind = head.lag !== null && head.lag > Math.max(100, 5 * head.rate);
-    const page = head.behind > 1000 ? `this page still reads ${count(head.behind)}` : behind ? "the scorer is behind, or stopped" : "the scorer keeps up";
-    set("lag", head.lag === null ? "–" : count(head.lag), page, behind ? "raised" : "");
+    const scorer = head.stands ? (head.lag ? `nothing scored for ${span(head.quiet_ms)}: does a scorer run?` : `nothing came for ${span(head.quiet_ms)}`) : behind ? "the scorer is behind" : "the scorer keeps up";
+    set("lag", head.lag === null ? "–" : count(head.lag), head.behind > 1000 ? `this page still reads ${count(head.behind)}` : scorer, behind || (head.stands && head.lag) ? "raised" : "");
     const realised = head.scored ? head.flagged / head.scored : null;
     set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${TELLING[head.flagged_judged]}`);
     this.showAlarms(head.alarms, set);
@@ -140,7 +139,7 @@ export class FleetView {
     this.body.hidden = this.summary.hidden = nothing;
     if (!nothing) return;
     const text = head.scores_there
-      ? ["No scores yet", "The scorer runs, and this page shows its first score when it comes."]
+      ? ["No scores yet", "The first one appears here when it comes. Until then, see that a scorer runs."]
       : ["Nothing is scored yet", `There is no topic ${head.topic}.scores. Start the scorer: streamlstm score --topic ${head.topic} …`];
     if (this.empty.dataset.said !== text[0]) {
       this.empty.dataset.said = text[0];

@@ -15,7 +15,10 @@ class Page {
     this.view = null;
     this.readOnly = false;
     this.live.addEventListener("connection", () => this.showConnection());
-    this.live.addEventListener("state", () => this.update());
+    this.live.addEventListener("state", () => {
+      this.showConnection();
+      this.update();
+    });
     this.live.addEventListener("lost", () => this.checkSignedIn());
     addEventListener("hashchange", () => this.route());
     addEventListener("named", () => this.showName());
@@ -119,8 +122,9 @@ class Page {
 
   showConnection() {
     const chip = byId("connection");
-    chip.dataset.state = this.live.connection;
-    setText(chip, CONNECTIONS[this.live.connection] || `✕ Cut off at ${timeText(Date.now())}, trying again`);
+    const stands = this.live.connection === "live" && this.live.state?.head.stands;
+    chip.dataset.state = stands ? "stands" : this.live.connection;
+    setText(chip, stands ? "○ Nothing is scored" : CONNECTIONS[this.live.connection] || `✕ Cut off at ${timeText(Date.now())}, trying again`);
     document.body.dataset.connection = this.live.connection;
   }
 
