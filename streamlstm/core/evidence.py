@@ -147,7 +147,7 @@ def features_of(
             for squashed in (location, location - half_width, location + half_width)
         ),
     ]
-    shares = [[float(results.shares[i, part].sum()) for part in parts] for i in events]
+    shares = [_shares_of_one([float(results.shares[i, part].sum(dtype=np.float64)) for part in parts]) for i in events]
     return [
         [
             FeatureEvidence(name, schema.features[name].unit, share, *(_one_or_many(values[part]) for values in rows))
@@ -155,6 +155,12 @@ def features_of(
         ]
         for sharing, *rows in zip(shares, *columns, strict=True)
     ]
+
+
+def _shares_of_one(parts: list[float]) -> list[float]:
+    """Return parts, which sum to one but for float32's rounding, as shares that sum to one."""
+    total = sum(parts)
+    return [part / total for part in parts] if total > 0 else parts
 
 
 def in_units(
