@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +19,7 @@ from streamlstm.adapters.bundle_files import HEAD, read_bundle
 from streamlstm.core.alert import CLOSED, COOLING, OPEN
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.log import EventLog, Record
+from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.state import (
     EVENTS,
@@ -27,15 +30,17 @@ from streamlstm.core.state import (
     TAIL_SCALE,
     TAIL_START,
 )
-from streamlstm.core.topic import scores_topic
+from streamlstm.core.topic import alerts_topic, scores_topic
+from streamlstm.core.why import why
 from streamlstm.errors import SettingsError, TopicMissing
 from streamlstm.services.log_url import open_log
 from streamlstm.services.settings import InspectSettings
-from streamlstm.services.wording import counted
+from streamlstm.services.wording import counted, over
 
 SEARCHED_MARKS = 100  # a Kafka transaction's end takes an offset, and is no record
 SEARCHED_SCORES = 20_000  # how far back a key's last scores are looked for
 SHOWN_CHARACTERS = 2000  # of a record's value
+SHOWN_FEATURES = 3  # of an alert, in words
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # they would end lines, or steer a terminal
 PHASES = {CLOSED: "none", OPEN: "open", COOLING: "cooling down"}
 
@@ -50,7 +55,7 @@ def inspect(target: str, settings: InspectSettings, console: Console) -> None:
     log = open_log(settings)
     try:
         if target in {info.name for info in log.topics()}:
-            _show_topic(log, target, settings.records, console)
+            _show_topic(log, target, settings, console)
         else:
             _show_key(log, target, settings, console)
     finally:
@@ -103,8 +108,9 @@ def _fact(name: str, value: Any) -> tuple[str, str]:
     return label, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> None:
-    info = log.topic(topic)
+def _show_topic(log: EventLog, topic: str, settings: InspectSettings, console: Console) -> None:
+    info, records = log.topic(topic), settings.records
+    readable = _readable_of(topic, settings)
     retention = "for ever" if info.retention_s is None else f"{info.retention_s:g} s"
     if info.retention_s is not None and math.isnan(info.retention_s):
         retention = "for a time that this user may not see (ACL DescribeConfigs)"
@@ -119,7 +125,7 @@ def _show_topic(log: EventLog, topic: str, records: int, console: Console) -> No
     for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
         searched = max(start, end - records - SEARCHED_MARKS)
         for record in log.read(topic, partition, searched, end - searched)[-records:]:
-            console.print(_line(record), soft_wrap=True)
+            console.print(_line(record, readable), soft_wrap=True)
 
 
 def _show_key(log: EventLog, key: str, settings: InspectSettings, console: Console) -> None:
@@ -142,8 +148,9 @@ def _show_key(log: EventLog, key: str, settings: InspectSettings, console: Conso
         else:
             table.add_row("state", f"{len(data)} bytes; give --model DIR to read them")
         console.print(table)
+        readable = _readable_of(scores_topic(settings.topic), settings)
         for record in list(_scores_of(log, settings.topic, partition, key))[-settings.records :]:
-            console.print(_line(record), soft_wrap=True)
+            console.print(_line(record, readable), soft_wrap=True)
 
 
 def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle) -> None:
@@ -174,10 +181,53 @@ def _facts(title: str) -> Table:
     return table
 
 
-def _line(record: Record) -> Text:
-    """Return a record as one line, however long; control characters are written as escapes."""
+Readable = Callable[[bytes], str]
+
+
+def _readable_of(topic: str, settings: InspectSettings) -> Readable | None:
+    """Return what puts a topic's records in words: those of scores and alerts, unless JSON is asked for."""
+    if settings.json:
+        return None
+    return next((words for end, words in READABLE.items() if topic.endswith(end)), None)
+
+
+def _alert_in_words(value: bytes) -> str:
+    alert = decode_alert(value)
+    parts = [f"{alert.action:8}", alert.key, f"at {_time(alert.time_ms)}"]
+    if alert.action == "resolved":
+        seconds = (alert.time_ms - alert.since_ms) / 1000
+        parts.append(f"{alert.reason} after {counted(alert.events, 'event')} in {seconds:g} s")
+        parts.append(f"peak score {alert.peak_score:.2f}")
+    else:
+        parts += [words] if (words := why(alert)) else []
+        parts += [] if alert.score is None else [f"score {over(alert.score, alert.threshold or 0.0)}"]
+        parts += ["the threshold follows"] if alert.adapting else []
+        blamed = sorted(alert.features, key=lambda feature: -feature.share)[:SHOWN_FEATURES]
+        parts.append(", ".join(f"{feature.name} {100 * feature.share:.0f} %" for feature in blamed))
+    return "  ".join(part for part in (*parts, alert.id) if part)
+
+
+def _score_in_words(value: bytes) -> str:
+    score = decode_score(value)
+    parts = [score.key, f"at {_time(score.time_ms)}", f"offset {score.offset}"]
+    if score.score is None:
+        return "  ".join([*parts, score.status.replace("_", " ")])
+    parts.append(f"score {score.score:.2f}, threshold {score.threshold or 0.0:.2f}")
+    parts.append(f"tail probability {score.tail_probability or 0.0:.2g}")
+    return "  ".join([*parts, f"in alert {score.alert}"] if score.alert else parts)
+
+
+READABLE: dict[str, Readable] = {alerts_topic(""): _alert_in_words, scores_topic(""): _score_in_words}
+
+
+def _line(record: Record, readable: Readable | None = None) -> Text:
+    """Return a record as one line, however long, in words where they are known for it; control characters are written
+    as escapes."""
     headers = "".join(f"  {name}={value.decode(errors='replace')}" for name, value in record.headers)
     value = record.value.decode(errors="replace")
+    if readable is not None:
+        with suppress(msgspec.MsgspecError, ArithmeticError, ValueError):  # a topic of that name may hold anything
+            value = readable(record.value)
     if len(value) > SHOWN_CHARACTERS:
         value = f"{value[:SHOWN_CHARACTERS]}… ({counted(len(record.value), 'byte')})"
     line = f"{record.partition}:{record.offset}  {_time(record.timestamp_ms)}{headers}  {value}"

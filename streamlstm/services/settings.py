@@ -338,6 +338,8 @@ class InspectSettings:
     "The bundle whose state layout to read a key's state with."
     records: Positive = 5
     "How many of the last records to show."
+    json: bool = False
+    "Show scores and alerts whole, as the JSON that they are, not in a line of words."
 
 
 @Parameter(name="*")

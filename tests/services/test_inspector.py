@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ from rich.console import Console
 from streamlstm.adapters.bundle_files import write_bundle
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.log import NewRecord
-from streamlstm.core.record import decode_score
+from streamlstm.core.record import decode_alert, decode_score
+from streamlstm.core.why import why
 from streamlstm.errors import BundleError, LogError, SettingsError
 from streamlstm.services.inspector import inspect
 from streamlstm.services.settings import InspectSettings
@@ -137,7 +139,7 @@ def test_topic_without_records_is_shown(tmp_path: Path) -> None:
 
 def test_key_shows_its_state_and_last_scores(scored: dict[str, object]) -> None:
     """Events, last event, alert, usual score; then the key's own last scores and no other's."""
-    text = shown("d", records=3, **scored)
+    text = shown("d", records=3, json=True, **scored)
     plain = [decode_score(record.value) for record in runs.plain_outputs()["events.scores"]]
     scores = [score for score in plain if score.key == "d"]
     assert "Key d, topic events, partition 1" in text
@@ -149,6 +151,35 @@ def test_key_shows_its_state_and_last_scores(scored: dict[str, object]) -> None:
     assert row_of(text, "alert") in ("none", "cooling down")
     records = [line.partition("  {")[2] for line in text.splitlines() if '"key":' in line]
     assert [msgspec.json.decode("{" + record)["offset"] for record in records] == [s.offset for s in scores[-3:]]
+
+
+def test_scores_and_alerts_are_shown_in_words_unless_json_is_asked_for(scored: dict[str, object]) -> None:
+    """One line each: what, whose, when, why and how much; features without samples and bands."""
+    plain = runs.plain_outputs()
+    alerts = [decode_alert(record.value) for record in plain["events.alerts"]]
+    text = shown("events.alerts", records=1000, log=scored["log"])
+    opened, resolved = (next(alert for alert in alerts if alert.action == action) for action in ("opened", "resolved"))
+    (line,) = [line for line in text.splitlines() if f"  opened    {opened.key}  at " in line and opened.id in line]
+    assert f"  {why(opened)}  score {opened.score:.1f}" in line
+    assert re.search(r"  flow \d+ %, pressure \d+ %  |  pressure \d+ %, flow \d+ %  ", line)
+    assert f"{resolved.reason} after {resolved.events} events in " in text
+    assert '"channels"' not in text
+    assert text.count("\n0:") + text.count("\n1:") == len(alerts)
+    assert '"channels"' in shown("events.alerts", records=1000, json=True, log=scored["log"])
+    score = next(found for found in map(decode_score, (r.value for r in plain["events.scores"])) if found.alert)
+    text = shown("events.scores", records=10_000, log=scored["log"])
+    assert f"offset {score.offset}  score {score.score:.2f}, threshold {score.threshold:.2f}  " in text
+    assert f"in alert {score.alert}\n" in text
+    assert "  warming up\n" in text
+
+
+def test_topic_named_like_alerts_may_hold_anything(tmp_path: Path) -> None:
+    """What is no alert is shown as it is."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.create_topic("fire.alerts", 1)
+    log.append("fire.alerts", [NewRecord(None, b"no alert of ours")])
+    log.close()
+    assert shown("fire.alerts", log=f"sqlite:///{tmp_path / 'log.db'}").endswith("  no alert of ours\n")
 
 
 def test_key_with_an_open_alert_shows_where_it_opened(tmp_path: Path) -> None:
