@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
 .PHONY: demo demo-kafka proof test check bench real-data fuzz soak audit clean
 
-demo: $(RUNS)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: two minutes
+demo: $(RUNS)  ## simulated feeds, training, live scoring, alerts to a receiver, and the truth: one to three minutes
 	$(VENV)/bin/streamlstm demo
 
 demo-kafka: $(READY)  ## the same on a Kafka broker: $KAFKA_BOOTSTRAP, one of $KAFKA_HOME, or one in Docker

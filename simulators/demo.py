@@ -35,9 +35,10 @@ from streamlstm.adapters.signature import HEADER, signature
 from streamlstm.core.log import EventLog
 from streamlstm.core.record import AlertRecord, decode_score
 from streamlstm.core.topic import scores_topic
+from streamlstm.core.why import why
 from streamlstm.services.log_url import SQLITE, open_log
 from streamlstm.services.settings import InspectSettings
-from streamlstm.services.wording import counted
+from streamlstm.services.wording import counted, over
 
 ADDRESS = re.compile(r"dashboard\s+address=(\S+) .*?topic=(\S+)")
 PATIENCE_S = 60.0  # for a service to finish what is written, after its feed has ended
@@ -337,11 +338,9 @@ def _wait_until_scored(log: EventLog, plan: Plan, stage: Stage) -> Scored:
 
 def _show(alert: AlertRecord, console: Console) -> None:
     if alert.action == "opened":
-        feature = max(alert.features, key=lambda feature: feature.share)
-        line = (
-            f"[red]▲ opened  [/red]  {alert.key:11} score {alert.peak_score:.1f} over {alert.threshold:.1f}, "
-            f"mostly {feature.name}"
-        )
+        line = f"[red]▲ opened  [/red]  {alert.key:11} {why(alert)}, score {over(alert.peak_score, alert.threshold or 0.0)}"
+        if len(alert.features) > 1:
+            line += f", mostly {max(alert.features, key=lambda feature: feature.share).name}"
     elif alert.action == "resolved":
         seconds = (alert.time_ms - alert.since_ms) / 1000
         line = f"[green]▼ resolved[/green]  {alert.key:11} {alert.reason}, {seconds:.0f} s after it opened"

@@ -321,7 +321,7 @@ def simulate(
 
 @app.command
 def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1, log: str | None = None) -> None:
-    """See the whole product at work in two minutes: simulate, train, score live, deliver alerts, judge.
+    """See the whole product at work in one to three minutes: simulate, train, score live, deliver alerts, judge.
 
     Example: `streamlstm demo`
 

@@ -1,4 +1,4 @@
-"""The demo's last words: what was found, missed and false."""
+"""What the demo says: each alert, and at the end what was found, missed and false."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from simulators.demo import PLANS, Scored, Stage, _show_addresses, _verdict
+from simulators.demo import PLANS, Scored, Stage, _show, _show_addresses, _verdict
 from tests import alerts
 
 
@@ -37,3 +37,15 @@ def test_addresses_of_the_pages_are_told_once_each(tmp_path: Path) -> None:
         "http://127.0.0.1:4711/  (ecg)",
         "http://127.0.0.1:4712/  (vibration)",
     ]
+
+
+def test_alert_is_shown_with_its_reason_and_by_how_much() -> None:
+    """Of a stream with one feature it is no news that this one is to blame."""
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    alert = alerts.make_alert(peak_score=4.013, threshold=4.009, channels={"novelty": 5.0})
+    _show(alert, console)
+    _show(alerts.make_alert(features=alert.features[:1]), console)
+    first, second = out.getvalue().splitlines()
+    assert "pump-7      a pattern never seen before, score 4.013 over 4.009, mostly flow  (events:0:42)" in first
+    assert "pump-7      far from the forecast, score 6.5 over 3.0  (events:0:42)" in second
