@@ -338,7 +338,8 @@ def _wait_until_scored(log: EventLog, plan: Plan, stage: Stage) -> Scored:
 
 def _show(alert: AlertRecord, console: Console) -> None:
     if alert.action == "opened":
-        line = f"[red]▲ opened  [/red]  {alert.key:11} {why(alert)}, score {over(alert.peak_score, alert.threshold or 0.0)}"
+        score = over(alert.peak_score, alert.threshold or 0.0)
+        line = f"[red]▲ opened  [/red]  {alert.key:11} {why(alert)}, score {score}"
         if len(alert.features) > 1:
             line += f", mostly {max(alert.features, key=lambda feature: feature.share).name}"
     elif alert.action == "resolved":

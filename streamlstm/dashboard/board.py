@@ -209,7 +209,7 @@ class Board:
             "scored": fleet.scored,
             "flagged": fleet.flagged,
             "promised": fleet.promise.alarm_rate,
-            "flagged_judged": judged(fleet.flagged, fleet.scored * fleet.promise.alarm_rate),
+            "flagged_judged": judged(fleet.flagged_apart, fleet.scored * fleet.promise.alarm_rate),
             "alarms": self._alarms(),
             "model": fleet.model,
             "page_model": self.bundle.name,

@@ -46,6 +46,10 @@ class ScoreLine(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(ScoreLine).decode
 
 
+def _opens(line: ScoreLine) -> bool:
+    return line.alert is not None and line.alert.endswith(f":{line.offset}")
+
+
 class Promise(NamedTuple):
     """``alarm_rate``: share of the events that may be flagged; ``budget``: the same in words. ``warmup_events``: a
     key's first ones, without a score. ``typical_gap_ms``: between a key's events. ``width_ms``: of a strip's bucket."""
@@ -83,6 +87,8 @@ class Card:
 class Fleet:
     """The cards of all keys, and counts over all events seen; ``watched_ms`` is event time of all keys together.
 
+    Of one alert's flagged events ``flagged_apart`` counts the first only: the others come with it, not by chance.
+
     ``now_ms`` is the largest event time: the page's present is that of the stream, not of a clock. A key that is alone
     with times far ahead of all others does not lead it.
     """
@@ -93,6 +99,7 @@ class Fleet:
         self.dropped = 0
         self.scored = 0
         self.flagged = 0
+        self.flagged_apart = 0
         self.opened = 0
         self.watched_ms = 0
         self.model: str | None = None
@@ -147,7 +154,7 @@ class Fleet:
         anew = card.warm and line.status == "warming_up"
         if card.events and not anew:
             self.watched_ms += max(0, line.time_ms - card.last_ms)
-        self.opened += line.alert is not None and line.alert.endswith(f":{line.offset}")
+        self.opened += _opens(line)
 
     def _move_to(self, time_ms: int) -> None:
         """Let the present be no earlier than an event, unless that is far ahead and those that follow do not agree."""
@@ -167,7 +174,9 @@ class Fleet:
             return NO_VALUE
         card.warm = True
         self.scored += 1
-        self.flagged += line.tail_probability <= self.promise.alarm_rate
+        flagged = line.tail_probability <= self.promise.alarm_rate
+        self.flagged += flagged
+        self.flagged_apart += flagged and (line.alert is None or _opens(line))
         return heat(line.tail_probability, in_alert=line.alert is not None)
 
     def take_late(self, key: Key, time_ms: int) -> None:

@@ -55,7 +55,7 @@ class Lag:
 
 
 class Standstill:
-    """Whether nothing is scored: no score has come yet, or none for a while, and events wait for one or came no more."""
+    """Whether nothing is scored: no score came yet, or none for a while, and events wait for one or come no more."""
 
     def __init__(self) -> None:
         self._waits_since_s: float | None = None

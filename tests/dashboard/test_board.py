@@ -290,3 +290,12 @@ def test_many_against_a_small_expectation_are_told_as_more_than_promised() -> No
     assert board.state(START_MS)["head"]["alarms"]["judged"] == "too few"
     board.take_scores(records([make_score("a", 40 + i, 1e-9, alert=f"events:0:{40 + i}") for i in range(4)]))
     assert board.state(START_MS)["head"]["alarms"]["judged"] == "more"
+
+
+def test_flagged_events_of_one_alert_are_judged_as_one() -> None:
+    """They come together: of a single alert nothing can be told, however long it is."""
+    board = new_board()
+    scores = [make_score("a", i, 1e-9 if i >= 30 else 0.5, alert="events:0:30" if i >= 30 else None) for i in range(40)]
+    board.take_scores(records(scores))
+    head = board.state(START_MS)["head"]
+    assert (head["flagged"], head["flagged_judged"]) == (10, "too few")
