@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -19,10 +19,11 @@ SHOWN_SHARES = 3
 
 @dataclass
 class Episode:
-    """An alert: its last record, the one that opened it if that was seen, and who said what."""
+    """An alert: its last record, the one that opened it if that was seen, what led it, and who said what."""
 
     last: AlertRecord
     opened: AlertRecord | None = None
+    whys: list[str] = field(default_factory=list)
     acknowledged: FeedbackRecord | None = None
     verdict: FeedbackRecord | None = None
 
@@ -53,7 +54,7 @@ class Episode:
             "threshold": telling.threshold,
             "tail_probability": telling.tail_probability,
             "adapting": alert.adapting,
-            "why": why(telling),
+            "why": ", then ".join(dict.fromkeys((*self.whys[:1], *self.whys[-1:]))) or None,
             "reason": alert.reason,
             "shares": [[feature.name, feature.share] for feature in shares],
             "acknowledged": _said(self.acknowledged),
@@ -117,6 +118,8 @@ class Episodes:
         if alert.action == "opened":
             episode.opened = alert
             self.opened += 1
+        if (words := why(alert)) and words not in episode.whys:
+            episode.whys.append(words)
         episode.last = alert
 
     def take_feedback(self, record: FeedbackRecord) -> None:

@@ -200,7 +200,9 @@ def _alert_in_words(value: bytes) -> str:
         parts.append(f"peak score {alert.peak_score:.2f}")
     else:
         parts += [words] if (words := why(alert)) else []
-        parts += [] if alert.score is None else [f"score {over(alert.score, alert.threshold or 0.0)}"]
+        score = alert.peak_score if alert.score is None else alert.score
+        opened = alert.action == "opened"  # later the threshold follows the scores
+        parts.append(f"score {over(score, alert.threshold or 0.0)}" if opened else f"score {score:.1f}")
         parts += ["the threshold follows"] if alert.adapting else []
         blamed = sorted(alert.features, key=lambda feature: -feature.share)[:SHOWN_FEATURES]
         parts.append(", ".join(f"{feature.name} {100 * feature.share:.0f} %" for feature in blamed))

@@ -197,14 +197,18 @@ def test_feedback_counts_once_and_the_later_word_counts() -> None:
     assert board.known("12345678")
 
 
-def test_episode_says_why_it_opened_when_it_is_over_too() -> None:
-    """The record of its end is about a calm event, whose channels lead nowhere."""
+def test_episode_says_why_it_opened_and_its_newest_reason_when_it_is_over_too() -> None:
+    """A stuck value is badly forecast first, and still later. The record of the end is about a calm event."""
     board = new_board()
     board.take_alerts(records([make_alert("pump-7", "opened", 5)]))
     assert board.state(START_MS)["episodes"]["events:0:5"]["why"] == "far from the forecast"
+    for offset, channels in ((6, {"level": 5.0}), (7, {"stillness": 6.0}), (8, {"forecast_error": 6.0})):
+        worse = make_alert("pump-7", "updated", offset, id="events:0:5", channels=channels)
+        board.take_alerts(records([worse]))
     calm = make_alert("pump-7", "resolved", 9, id="events:0:5", channels={"level": 0.4})
     board.take_alerts(records([calm]))
-    assert board.state(START_MS)["episodes"]["events:0:5"]["why"] == "far from the forecast"
+    said = "far from the forecast, then stiller than ever seen: flow"
+    assert board.state(START_MS)["episodes"]["events:0:5"]["why"] == said
 
 
 def test_late_events_are_noted_at_their_key_and_letters_counted() -> None:
