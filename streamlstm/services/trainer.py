@@ -27,6 +27,7 @@ from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
 from streamlstm.training.history import History, history_of
+from streamlstm.training.period import MAX_PERIOD
 from streamlstm.training.report import report_html
 from streamlstm.training.train import Options, Trained, train
 
@@ -208,8 +209,15 @@ def _tell(trained: Trained, settings: TrainSettings) -> None:
         keys=report["keys"],
         hidden=architecture.hidden,
         horizon=architecture.horizon,
-        period=trained.bundle.calibration.period if report["period_found"] else "none found",
+        period=_period(trained),
         alarms=f"{promised.budget}, one event in {1 / promised.alarm_rate:,.0f}",
         warmup_events=trained.bundle.calibration.warmup_events,
         held_out_loss=round(report["held_out_loss"], 4),
     )
+
+
+def _period(trained: Trained) -> int | str:
+    """Return the period that is given or found; else the longest one that is looked for."""
+    if trained.bundle.report["period_found"] or trained.bundle.report["options"]["period"] is not None:
+        return trained.bundle.calibration.period
+    return f"none of {MAX_PERIOD} events or fewer found"

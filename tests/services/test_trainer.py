@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -187,6 +189,15 @@ def test_run_on_a_log_writes_a_bundle_that_scores(tmp_path: Path) -> None:
     assert [(log["event"], log["model"], log["events"]) for log in logs] == [("trained", found.name, 2 * EVENTS)]
     result = builders.run_polls(Scorer(found), [builders.make_feed(150)])
     assert "scored" in {record.status for record in result.score_records}
+
+
+def test_period_that_was_not_found_is_told_with_the_longest_that_is_looked_for() -> None:
+    """A day of two-minute events is longer, and is not missing for want of looking; a given one is told as given."""
+    none = builders.rich()
+    given = none.bundle.report | {"options": none.bundle.report["options"] | {"period": 16}}
+    assert trainer._period(none) == "none of 512 events or fewer found"
+    assert trainer._period(replace(none, bundle=msgspec.structs.replace(none.bundle, report=given))) == 16
+    assert trainer._period(builders.trained()) == builders.bundle().calibration.period
 
 
 @pytest.mark.parametrize("damaged", [False, True])
