@@ -79,10 +79,11 @@ def infer(file: Path) -> None:
     Parameters
     ----------
     file
-        CSV or Parquet with a header, or a WFDB record's `.hea`.
+        CSV or Parquet with a header, JSON lines, or a WFDB record's `.hea`.
     """
     from streamlstm.services.schema_drafter import draft_schema
 
+    log_to_stderr("console")
     print(draft_schema(file))
 
 

@@ -480,7 +480,8 @@ def test_path_from_a_file_to_scores_works_as_documented(run: Run) -> None:
     live = make_csv(Path("live.csv"), 120, start=400)
 
     drafted = run("schema", "infer", "history.csv")
-    assert (drafted.status, drafted.errors) == (0, "")
+    assert drafted.status == 0
+    assert "why=" in drafted.errors
     Path("stream.toml").write_text(drafted.out)
     trained = run("train", "--stream", "stream.toml", "--history", "history.csv", "--out", "model", *TINY)
     assert trained.status == 0, trained

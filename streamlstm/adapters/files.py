@@ -31,6 +31,7 @@ from streamlstm.errors import SchemaError
 
 CHUNK_ROWS = 50_000
 STDIN = Path("-")
+LINES = (".jsonl", ".ndjson")
 MISSING_NUMBERS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a key or category they are names
 
 OnShare = Callable[[float], None]
@@ -51,7 +52,7 @@ def read_events(
     An incomplete frame at the end of a key is left out. Raises :class:`SchemaError` naming the file
     and the columns that the schema asks for and the file lacks.
     """
-    if path.suffix in (".jsonl", ".ndjson"):
+    if path.suffix in LINES:
         check_there(path)
         yield from _line_chunks(path, rows or CHUNK_ROWS, on_share)
         return
@@ -83,9 +84,28 @@ def read_tables(path: Path, *, rows: int | None = None, on_share: OnShare = _unh
         yield table
 
 
+def read_first_rows(path: Path) -> pd.DataFrame:
+    """Return the first rows of any file that :func:`read_events` reads; cells of JSON lines are JSON's values.
+
+    Lines that are no JSON object are left out.
+    """
+    if path.suffix not in LINES:
+        return next(read_tables(path), pd.DataFrame())
+    check_there(path)
+    lines = next(_line_chunks(path, CHUNK_ROWS, _unheard), [])
+    return pd.DataFrame([row for line in lines if (row := _json_object(line)) is not None], dtype=object)
+
+
+def _json_object(line: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
 def _read_shares(path: Path, rows: int) -> Iterator[tuple[pd.DataFrame, float]]:
     """Yield a file's tables, each with the share of the file that has been read with it."""
-    if path.suffix in (".jsonl", ".ndjson"):
+    if path.suffix in LINES:
         raise SchemaError(f"{path}: JSON lines are no table: give CSV, Parquet or WFDB (.hea)")
     if path.suffix == ".parquet":
         yield from _read_parquet(path, rows)

@@ -96,6 +96,20 @@ class Promised(NamedTuple):
     alarm_rate: float
     budget: Budget
 
+    def extrapolated(self, held_out: int) -> str:
+        """Return in words that so many held-out events are too few to hold one to be flagged, else "".
+
+        >>> Promised(1e-3, Budget(1.0, "week")).extrapolated(200)[:87]
+        '1 per key per week is one event in 1,000: of 200 held-out events 0.2 would be flagged, '
+        """
+        due = held_out * self.alarm_rate
+        if due >= 1:
+            return ""
+        return (
+            f"{self.budget} is one event in {1 / self.alarm_rate:,.0f}: of {held_out:,} held-out events {due:.2g} "
+            "would be flagged, less than one, so the threshold is extrapolated from the tail of their scores"
+        )
+
 
 def read_budget(words: str) -> Budget:
     """Return the budget that was asked for; raises :class:`ValueError` that says what can be.

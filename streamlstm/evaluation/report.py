@@ -18,7 +18,7 @@ from streamlstm.evaluation.detection import Alarms, match
 from streamlstm.evaluation.judge import Judged
 from streamlstm.evaluation.metrics import Stretch
 from streamlstm.evaluation.results import Results
-from streamlstm.evaluation.tables import all_tables
+from streamlstm.evaluation.tables import all_tables, protocol
 
 BINS = 1500  # of an overview: of each, the highest score is drawn
 SHOWN_KEYS = 6  # of a task: those with the most labelled stretches
@@ -31,16 +31,15 @@ _PAGE = """<!doctype html>
 <title>streamlstm evaluation</title>
 <style>
  body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #111827; }}
- table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }}
- td, th {{ text-align: left; padding: .15rem 1rem .15rem 0; white-space: nowrap; }}
+ .scroll {{ overflow-x: auto; }}
+ table {{ border-collapse: collapse; font-size: 13px; }}
+ td, th {{ text-align: left; vertical-align: bottom; padding: .15rem 1rem .15rem 0; }}
+ td {{ white-space: nowrap; }}
  tr:nth-child(even) {{ background: #f9fafb; }}
  p {{ max-width: 52rem; }}
 </style></head><body>
 <h1>Evaluation</h1>
-<p>{summary}</p>
-<p>Made by <code>{command}</code> with streamlstm {version}, {updates} updates, seeds {seeds}. One setting for all
-tasks. Causal: the history lies before what is scored, every event is scored as it arrives, thresholds are set without
-labels, and no points are adjusted.</p>
+<p>Made by <code>{command}</code> with streamlstm {version}: {protocol}</p>
 {tables}
 {plots}
 </body></html>
@@ -49,14 +48,11 @@ labels, and no points are adjusted.</p>
 
 def report_html(results: Results, plots: Sequence[str]) -> str:
     """Return the page; ``plots`` are from :func:`task_html`."""
-    tables = all_tables(results)
     return _PAGE.format(
-        summary=escape(tables[0].text if tables else ""),
         command=escape(results.command),
         version=escape(results.version),
-        updates=results.updates,
-        seeds=", ".join(map(str, results.seeds)),
-        tables="".join(table.html() for table in tables),
+        protocol=escape(protocol(results)),
+        tables="".join(table.html() for table in all_tables(results)),
         plots="".join(plots),
     )
 

@@ -27,13 +27,26 @@ class Table:
         """Return the table as Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-        return f"## {self.title}\n\n{self.text}\n\n{table}\n"
+        return "\n\n".join(part for part in (f"## {self.title}", self.text, table) if part) + "\n"
 
     def html(self) -> str:
-        """Return the table as HTML."""
+        """Return the table as HTML, in a box that scrolls where the page is too narrow for it."""
         head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
         body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in self.rows)
-        return f"<h2>{escape(self.title)}</h2><p>{escape(self.text)}</p><table><tr>{head}</tr>{body}</table>"
+        title, text = escape(self.title), f"<p>{escape(self.text)}</p>" if self.text else ""
+        box = f'<div class="scroll" role="region" tabindex="0" aria-label="{title}">'
+        return f"<h2>{title}</h2>{text}{box}<table><tr>{head}</tr>{body}</table></div>"
+
+
+def protocol(results: Results) -> str:
+    """Return how all figures came about, in sentences."""
+    seeds = ", ".join(map(str, results.seeds))
+    one = len(results.seeds) == 1
+    return (
+        f"{results.updates} updates, {'seed' if one else 'seeds'} {seeds}, one setting for all tasks. Causal: history "
+        "before test, every event scored as it arrives, thresholds without labels, no point adjustment."
+        + ("" if one else " Figures are means over the seeds ± their standard deviation, where it is not 0.")
+    )
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -76,7 +89,7 @@ def goals(results: Results) -> Table:
             reached += mine.mean >= target
         same = [results.over_seeds(group, name, "average_precision") for name in twins]
         rows.append([group, number(target), shown(mine), number(best), *map(shown, theirs), *map(shown, same)])
-    text = "Mean over seeds ± standard deviation; scores against labels, no threshold."
+    text = "Scores against labels, no threshold."
     if aimed:
         text += f" {OURS} reaches {reached} of {aimed} targets."
     if compared:
@@ -87,7 +100,7 @@ def goals(results: Results) -> Table:
     return Table("Average precision", text, ["task", "target", OURS, "best other", *rivals, *twins], rows)
 
 
-def by_detector(results: Results, name: str, title: str, text: str = "Mean over seeds ± standard deviation.") -> Table:
+def by_detector(results: Results, name: str, title: str, text: str = "") -> Table:
     """Return one measure of every detector on every group."""
     rows = []
     for group in results.groups:
@@ -110,7 +123,7 @@ def own_measures(results: Results) -> Iterator[Table]:
             [detector, *(shown(results.over_seeds(group, detector, name), digits) for name in names)]
             for detector in results.detectors
         ]
-        yield Table(f"{group}: its own protocol", "Mean over seeds ± standard deviation.", ["detector", *names], rows)
+        yield Table(f"{group}: its own protocol", "", ["detector", *names], rows)
 
 
 ALARM_COLUMNS: dict[str, Callable[[Measures], float | None]] = {

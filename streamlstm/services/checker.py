@@ -62,8 +62,11 @@ def _checks(settings: ScoreSettings, receiver: ReceiverSettings, environment: Ma
     bundle: Bundle | None = None
     try:
         bundle = load_for(settings)
-        budget = promised_by(bundle, settings).budget
-        yield Check("bundle", f"{settings.model}, digest {bundle.name}; alarms: at most {budget}")
+        promise = promised_by(bundle, settings)
+        held_out = bundle.report.get("calibration_events")  # the report is for people: a bundle may have none
+        far = "" if held_out is None else promise.extrapolated(held_out)
+        alarms = f"at most {promise.budget}" + (f" ({far})" if far else "")
+        yield Check("bundle", f"{settings.model}, digest {bundle.name}; alarms: {alarms}")
     except (StreamlstmError, OSError) as error:
         yield Check("bundle", "", str(error))
     yield from _log_checks(settings, bundle)

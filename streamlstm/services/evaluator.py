@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from streamlstm.evaluation.judge import Judged, Teller, judge
 from streamlstm.evaluation.report import report_html, task_html
 from streamlstm.evaluation.results import Results, TaskResult
 from streamlstm.evaluation.suites import OwnMeasures, load_suite, own_measures_of, suite_names
-from streamlstm.evaluation.tables import Table, all_tables, goals
+from streamlstm.evaluation.tables import Table, all_tables, goals, protocol
 from streamlstm.evaluation.task import Task
 from streamlstm.services.labelled_file import read_task
 from streamlstm.services.settings import EvaluateSettings
@@ -130,7 +131,7 @@ def _results(tasks: list[TaskResult], settings: EvaluateSettings) -> Results:
 
 def command_line() -> str:
     """Return the command line that repeats this run."""
-    return " ".join(["streamlstm", *sys.argv[1:]]) if "evaluate" in sys.argv else "streamlstm evaluate"
+    return shlex.join(["streamlstm", *sys.argv[1:]]) if "evaluate" in sys.argv else "streamlstm evaluate"
 
 
 def _write(results: Results, plots: list[str], out: Path) -> None:
@@ -141,12 +142,8 @@ def _write(results: Results, plots: list[str], out: Path) -> None:
 
 def results_markdown(results: Results) -> str:
     """Return the results file: how it was made, and every table."""
-    seeds = ", ".join(map(str, results.seeds))
-    head = (
-        f"# Evaluation\n\nMade by `{results.command}` with streamlstm {results.version}: {results.updates} updates, "
-        f"seeds {seeds}, one setting for all tasks. Causal: history before test, every event scored as it arrives, "
-        "thresholds without labels, no point adjustment.\n"
-    )
+    made = f"Made by `{results.command}` with streamlstm {results.version}: {protocol(results)}"
+    head = f"# Evaluation\n\n{made}\n"
     return "\n".join([head, *(table.markdown() for table in all_tables(results))])
 
 
@@ -169,7 +166,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _rich(table: Table) -> RichTable:
-    shown = RichTable(*table.header, title=table.title, caption=table.text, title_justify="left")
+    shown = RichTable(*table.header, title=table.title, caption=table.text or None, title_justify="left")
     for row in table.rows:
         shown.add_row(*row)
     return shown

@@ -90,7 +90,7 @@ class TrainSettings:
     horizon: Positive | None = None
     "Future events forecast at each step; found from the data unless given."
     period: Positive | None = None
-    "Natural period of the signal in events; found from the data unless given."
+    "Natural period of the signal in events; found from the data, up to 512, unless given."
     updates: Positive = 400
     "Weight updates at most; training stops earlier when the held-out loss no longer falls."
     lanes: Positive = 32

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import structlog
 import torch
 from rich.console import Console
@@ -27,10 +28,16 @@ from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
 from streamlstm.training.history import History, history_of
+from streamlstm.training.period import MAX_PERIOD
 from streamlstm.training.report import report_html
 from streamlstm.training.train import Options, Trained, train
 
 READ_RECORDS = 20_000
+ORDERLY_SHARE = 0.01  # of the events may repeat a time or come late: clocks are set, senders try again
+DISORDER_ADVICE = (
+    "if several sensors share a key, name the field that tells them apart as key in the schema; give files in the "
+    "order of time: the scorer refuses late events"
+)
 
 logger = structlog.get_logger()
 
@@ -77,7 +84,25 @@ def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
         )
         span = f" since {settings.since}" if settings.log and settings.since else ""
         raise HistoryError(f"the history is empty: there is no record in {where}{span}")
-    return history_of(batches)
+    history = history_of(batches)
+    _tell_of_disorder(history)
+    return history
+
+
+def _tell_of_disorder(history: History) -> None:
+    """Warn if many events repeat a time of their key, or came late: several keys are mixed, or files not in order."""
+    repeated = history.gap_ms == 0
+    wrong = np.flatnonzero(repeated | history.is_late)
+    if len(wrong) <= ORDERLY_SHARE * len(history):
+        return
+    moment = datetime.fromtimestamp(history.timestamp_ms[wrong[0]] / 1000, UTC).isoformat()
+    logger.warning(
+        "event times repeat or go back within a key",
+        repeated=f"{repeated.sum():,} of {len(history):,} events",
+        late=f"{history.is_late.sum():,}",
+        first=f"key {history.keys[history.key_index[wrong[0]]].decode()} at {moment}",
+        advice=DISORDER_ADVICE,
+    )
 
 
 def _records(settings: TrainSettings, schema: StreamSchema) -> Iterator[list[Record]]:
@@ -199,6 +224,8 @@ def _tell(trained: Trained, settings: TrainSettings) -> None:
     promised = trained.bundle.promised(alarms=settings.alarms)
     for choice in report["choices"]:
         logger.info(f"chosen: {choice['name']} {choice['value']}", why=choice["reason"])
+    if far := promised.extrapolated(report["calibration_events"]):
+        logger.warning("alarms are rarer than the held-out events can tell", why=far)
     logger.info(
         "trained",
         model=trained.bundle.name,
@@ -208,8 +235,15 @@ def _tell(trained: Trained, settings: TrainSettings) -> None:
         keys=report["keys"],
         hidden=architecture.hidden,
         horizon=architecture.horizon,
-        period=trained.bundle.calibration.period if report["period_found"] else "none found",
+        period=_period(trained),
         alarms=f"{promised.budget}, one event in {1 / promised.alarm_rate:,.0f}",
         warmup_events=trained.bundle.calibration.warmup_events,
         held_out_loss=round(report["held_out_loss"], 4),
     )
+
+
+def _period(trained: Trained) -> int | str:
+    """Return the period that is given or found; else the longest one that is looked for."""
+    if trained.bundle.report["period_found"] or trained.bundle.report["options"]["period"] is not None:
+        return trained.bundle.calibration.period
+    return f"none of {MAX_PERIOD} events or fewer found"

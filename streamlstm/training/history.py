@@ -21,7 +21,7 @@ class History:
     """Events sorted by key, then time, (n, …).
 
     Key ``k`` has the events ``starts[k]:starts[k + 1]``; those from ``held_out[k]`` on are held out.
-    ``gap_ms`` is negative at a key's first event.
+    ``gap_ms`` is negative at a key's first event. ``is_late``: an event of its key with a later time came before it.
     """
 
     keys: list[bytes]
@@ -32,6 +32,7 @@ class History:
     values: NDArray[np.float64]
     categories: list[tuple[str | None, ...]]
     duplicates: int
+    is_late: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.timestamp_ms)
@@ -65,9 +66,10 @@ def history_of(batches: Sequence[EventBatch]) -> History:
     names, key_index = np.unique(np.array(keys, dtype=object), return_inverse=True)
 
     order = np.lexsort((timestamp_ms, key_index))
+    is_late = _late(key_index, order)
     same = np.zeros(len(order), dtype=bool)
     same[1:] = (np.diff(key_index[order]) == 0) & (np.diff(timestamp_ms[order]) == 0) & (np.diff(checksum[order]) == 0)
-    order = order[~same]
+    order, is_late = order[~same], is_late[~same]
     key_index, timestamp_ms = key_index[order], timestamp_ms[order]
 
     counts = np.bincount(key_index, minlength=len(names))
@@ -83,4 +85,16 @@ def history_of(batches: Sequence[EventBatch]) -> History:
         values=values[order],
         categories=[categories[i] for i in order],
         duplicates=int(same.sum()),
+        is_late=is_late,
     )
+
+
+def _late(key_index: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return, for events in ``order`` of key and time, whether one behind it in that order arrived before it.
+
+    Only events of its key count: arrivals are numbered key by key, so those of later keys have larger numbers.
+    """
+    arrival = np.empty(len(order), dtype=np.int64)
+    arrival[np.argsort(key_index, kind="stable")] = np.arange(len(order))
+    arrived = arrival[order]
+    return np.minimum.accumulate(arrived[::-1])[::-1] < arrived

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamlstm.core.evidence import in_units
 from streamlstm.core.threshold import score_at
 from streamlstm.training.fit import Curve
+from streamlstm.training.period import MAX_PERIOD
 from streamlstm.training.train import Trained
 
 SHOWN_EVENTS = 300  # of held-out forecast against actual
@@ -67,7 +68,7 @@ def report_html(trained: Trained) -> str:
 def _facts(trained: Trained) -> list[tuple[str, str]]:
     bundle, report = trained.bundle, trained.bundle.report
     a, c = bundle.architecture, bundle.calibration
-    found = "found in the data" if report["period_found"] else "no period found, a default"
+    found = "found in the data" if report["period_found"] else f"none of {MAX_PERIOD} events or fewer found, a default"
     if report["options"]["period"] is not None:
         found = "as given"
     return [

@@ -202,7 +202,8 @@ def _with_calendar(
 ) -> tuple[Scaling, list[Choice]]:
     """Return the scaling, with hour and weekday as inputs if they help; tried on long histories, unless set by hand."""
     times = history.timestamp_ms
-    longest_ms = int((times[history.starts[1:] - 1] - times[history.starts[:-1]]).max())
+    longest_ms = (times[history.starts[1:] - 1] - times[history.starts[:-1]]).max()
+    longest_ms += scaling.parameters.typical_gap_ms  # the last event stands for the time until the next
     if schema.calendar is not None or options.updates < MIN_UPDATES or longest_ms < MIN_CALENDAR_MS:
         return scaling, []
     other = replace(scaling, parameters=scaling.parameters._replace(has_calendar=True))

@@ -19,6 +19,14 @@ def test_examples_hold() -> None:
     assert doctest.testmod(budgets).failed == 0
 
 
+@pytest.mark.parametrize(("held_out", "far"), [(0, True), (199, True), (200, False), (100_000, False)])
+def test_budget_that_expects_less_than_one_held_out_event_is_extrapolated(held_out: int, far: bool) -> None:
+    """One in 200 events: of 200 there is one to see."""
+    words = promised(0.005, None, SECOND_MS).extrapolated(held_out)
+    assert ("extrapolated" in words) == far
+    assert (f"of {held_out:,} held-out events" in words) == far
+
+
 @pytest.mark.parametrize(
     ("words", "budget"),
     [

@@ -60,6 +60,15 @@ def test_all_is_well_before_and_after_the_first_run(settings: ScoreSettings, tmp
     assert runs.outputs_of(tmp_path / "log.db") == before
 
 
+def test_alarms_rarer_than_the_held_out_events_can_tell_are_said(settings: ScoreSettings) -> None:
+    """No fault: the scorer works; a budget given to it may be rarer than the bundle's."""
+    assert "extrapolated" not in told(replace(settings, alarm_rate=0.01))[1]
+    well, text = told(replace(settings, alarms="1 per key per year"))
+    assert well, text
+    assert "at most 1 per key per year (1 per key per year is one event in 31,536,000: of " in text
+    assert "threshold is extrapolated" in text
+
+
 def test_states_of_another_bundle_are_found_unless_they_may_be_reset(settings: ScoreSettings, tmp_path: Path) -> None:
     """The scorer would end with its first poll."""
     runs.score_here(tmp_path / "log.db")

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from streamlstm.core.log import Record
 from streamlstm.errors import SettingsError
+from streamlstm.evaluation.report import report_html
 from streamlstm.evaluation.results import Results
 from streamlstm.evaluation.tables import goals
 from streamlstm.services import evaluator
 from streamlstm.services.settings import EvaluateSettings
+from tests.browser_fixtures import Visitor
 from tests.builders import changed, make_feed
 from tests.evaluation import small
 
@@ -77,6 +79,30 @@ def test_files_hold_what_was_found(pumps: EvaluateSettings, run: tuple[Results, 
     assert "static Mahalanobis" in printed
     assert "<script src=" not in report
     assert "a stretch that was found" in report
+
+
+def test_text_stands_once_on_the_report_and_says_how_many_seeds(run: tuple[Results, str]) -> None:
+    """Two seeds are averaged, and that is said once; of one nothing is said of a mean."""
+    results, _ = run
+    page = report_html(results, [])
+    one = msgspec.structs.replace(results, tasks=results.tasks[:1])
+    for text in ("seeds 0, 1,", "means over the seeds", "Scores against labels", "It is ahead of every other"):
+        assert page.count(text) == 1
+    assert "seed 0," in report_html(one, [])
+    assert "means over" not in report_html(one, [])
+    assert "seed 0," in evaluator.results_markdown(one)
+    assert "<p></p>" not in page
+
+
+def test_wide_tables_of_the_report_scroll_in_a_box(run: tuple[Results, str], visitor: Visitor, tmp_path: Path) -> None:
+    """In a narrow window, too, the page itself is as wide as the window."""
+    path = tmp_path / "report.html"
+    path.write_text(report_html(run[0], []))
+    visitor.page.set_viewport_size({"width": 500, "height": 800})
+    visitor.page.goto(path.as_uri())
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == 500
+    boxes = "[...document.querySelectorAll('table')].map(t => getComputedStyle(t.parentElement).overflowX)"
+    assert set(visitor.page.evaluate(boxes)) == {"auto"}
 
 
 def test_goals_say_what_is_ahead(run: tuple[Results, str]) -> None:
@@ -157,5 +183,5 @@ def test_contradicting_or_missing_settings_are_refused(tmp_path: Path) -> None:
 
 def test_command_is_the_one_that_repeats_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers come with their command."""
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/streamlstm", "evaluate", "--suite", "ucr"])
-    assert evaluator.command_line() == "streamlstm evaluate --suite ucr"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/streamlstm", "evaluate", "--suite", "ucr", "--only", "UCR 135"])
+    assert evaluator.command_line() == "streamlstm evaluate --suite ucr --only 'UCR 135'"

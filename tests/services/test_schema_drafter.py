@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import structlog
 
 from streamlstm.adapters.files import read_records
 from streamlstm.core.event import EventDecoder
@@ -183,3 +185,119 @@ def test_draft_of_a_table_without_numbers_is_refused(tmp_path: Path, table: pd.D
     table.to_csv(tmp_path / "history.csv", index=False)
     with pytest.raises(SchemaError, match=rf"history\.csv: {message}"):
         draft_schema(tmp_path / "history.csv")
+
+
+def make_pumps(name: str = "pump", *, sort_by: str = "time", other: str = "mode") -> pd.DataFrame:
+    """Return three pumps that send at the same times, with a category that does not tell them apart."""
+    times = make_times(rows=ROWS // 3).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows = [
+        (time, f"P{p}", "idle" if i % 7 else "busy", p + i % 5 / 4) for i, time in enumerate(times) for p in range(3)
+    ]
+    table = pd.DataFrame(rows, columns=["time", name, other, "flow"])
+    return table.sort_values([name, "time"]) if sort_by == "key" else table
+
+
+@pytest.mark.parametrize("name", ["pump", "key", "strang"])
+@pytest.mark.parametrize("sort_by", ["time", "key"])
+def test_draft_finds_the_key_that_puts_times_in_order(tmp_path: Path, name: str, sort_by: str) -> None:
+    """Whatever it is called, and says by what it was known."""
+    with structlog.testing.capture_logs() as logs:
+        schema, text = draft(make_pumps(name, sort_by=sort_by), tmp_path)
+    assert schema.key == name
+    assert set(schema.features) == {"mode", "flow"}
+    assert "rows repeat a time or go back without it, 0 with it" in text
+    assert [(log["event"], log["key"]) for log in logs] == [("drafted", name)]
+    assert "3 values; " in logs[0]["why"]
+
+
+def test_draft_prefers_a_key_that_is_called_so_among_those_that_put_times_in_order(tmp_path: Path) -> None:
+    """A model number goes with its pump, but is not its name; a coarser column does not put times in order."""
+    table = make_pumps()
+    table.insert(1, "fabric", table["pump"].map({"P0": "x", "P1": "y", "P2": "z"}))
+    table.insert(1, "node", "north")
+    assert draft(table, tmp_path)[0].key == "pump"
+
+
+def test_draft_takes_no_measurement_for_a_key(tmp_path: Path) -> None:
+    """Though it has few values, and its name begins as a key's."""
+    schema, _ = draft(
+        make_table(sensor_a=[0.5 * (i % 3) for i in range(ROWS)], id=[i % 3 / 2 for i in range(ROWS)]), tmp_path
+    )
+    assert schema.key is None
+    assert {"sensor_a", "id"} <= set(schema.features)
+
+
+@pytest.mark.parametrize("key", [None, "site_id"])
+def test_draft_warns_of_times_that_still_repeat(tmp_path: Path, key: str | None) -> None:
+    """In the draft and on standard error: how many, which for example, and what to do."""
+    table = make_pumps().drop(columns="pump")
+    if key:
+        table[key] = "north"
+    with structlog.testing.capture_logs() as logs:
+        schema, text = draft(table, tmp_path)
+    found = "160 of 240 rows repeat a time of their key or go back, such as 2021-03-01T00:00:00"
+    assert f"# Warning: {found}" in text
+    assert schema.key == key
+    (warning,) = [log for log in logs if log["log_level"] == "warning"]
+    assert warning["rows"].startswith(found)
+    assert "Name the column" in warning["advice"]
+
+
+def test_draft_bears_a_few_times_that_repeat(tmp_path: Path) -> None:
+    """As when a sender tries again: neither a warning nor a search for a key."""
+    table = make_table(mode=["idle", "busy"] * (ROWS // 2))
+    table["time"] = table["time"].where(table.index != 100, table["time"].shift())
+    schema, text = draft(table, tmp_path)
+    assert schema.key is None
+    assert "Warning" not in text
+
+
+def write_lines(path: Path, rows: list[dict[str, object]]) -> Path:
+    """Write rows as JSON lines, and among them what no stream is without."""
+    path.write_text("\n".join(["{cut off", "[]", *map(json.dumps, rows)]))
+    return path
+
+
+def test_draft_reads_json_lines(tmp_path: Path) -> None:
+    """A number is one, a text or a truth is a category, and what no feature can be is left out; all events decode."""
+    rows = [
+        {
+            "t": 1.6e9 + i // 2,
+            "pump": f"P{i % 2}",
+            "flow": i % 9 / 2,
+            "on": i % 3 == 0,
+            "code": str(i % 4),
+            "at": {"x": i},
+        }
+        for i in range(ROWS)
+    ]
+    path = write_lines(tmp_path / "history.jsonl", rows)
+    text = draft_schema(path)
+    schema = StreamSchema.from_toml(text)
+    assert (schema.key, schema.timestamp, schema.timestamp_unit, schema.frame_samples) == ("pump", "t", "s", 1)
+    assert (schema.numeric, schema.categorical) == (("flow",), ("on", "code"))
+    assert "# Left out: an object within the event" in text
+    (records,) = read_records(path, schema)
+    assert len(EventDecoder(schema).decode(records)[0]) == ROWS
+
+
+def test_draft_of_json_lines_takes_lists_for_frames(tmp_path: Path) -> None:
+    """They are as long as they are; a single number beside them can be no feature, and a short list neither."""
+    rows = [
+        {"time": 1_600_000_000_000 + 66 * i, "ecg": [i % 5, 1, 2, 3], "bpm": 60 + i % 9, "odd": [1] * (i % 3)}
+        for i in range(ROWS)
+    ]
+    path = write_lines(tmp_path / "history.ndjson", rows)
+    text = draft_schema(path)
+    schema = StreamSchema.from_toml(text)
+    assert (schema.frame_samples, schema.numeric) == (4, ("ecg",))
+    assert "# Left out: one number, where others have 4 samples" in text
+    assert "# Left out: not always a list of 4 samples" in text
+    (records,) = read_records(path, schema)
+    assert len(EventDecoder(schema).decode(records)[0]) == ROWS
+
+
+def test_draft_of_json_lines_without_events_is_refused(tmp_path: Path) -> None:
+    """One sentence, as of a table without rows."""
+    with pytest.raises(SchemaError, match="the file has no rows"):
+        draft_schema(write_lines(tmp_path / "history.jsonl", []))

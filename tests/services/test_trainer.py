@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -137,6 +139,28 @@ def test_history_with_bad_records_names_the_first_and_counts_all(tmp_path: Path)
     assert warning["first"].startswith("history.jsonl partition 0 offset 5: ")
 
 
+def test_history_without_its_key_warns_once_that_times_repeat(tmp_path: Path) -> None:
+    """Two keys in one: how many, which for example, and what to do."""
+    schema = msgspec.structs.replace(builders.SCHEMA, key=None)
+    with structlog.testing.capture_logs() as logs:
+        read_history(make_settings(tmp_path, history=(make_file(tmp_path),)), schema)
+    (warning,) = logs
+    assert (warning["log_level"], warning["repeated"], warning["late"]) == ("warning", "300 of 600 events", "0")
+    assert warning["first"] == "key all at 2020-09-13T12:26:40+00:00"
+    assert "as key in the schema" in warning["advice"]
+
+
+@pytest.mark.parametrize(("moved", "warns"), [(0, False), (3, False), (200, True)])
+def test_history_with_many_late_events_warns(tmp_path: Path, moved: int, warns: bool) -> None:
+    """A few are put in place without a word; a part of the file that stands in the wrong place is told."""
+    path = make_file(tmp_path)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join(lines[moved:] + lines[:moved]))
+    with structlog.testing.capture_logs() as logs:
+        read_history(make_settings(tmp_path, history=(path,)), builders.SCHEMA)
+    assert [(log["repeated"], log["late"]) for log in logs] == [("0 of 600 events", f"{moved}")] * warns
+
+
 @pytest.mark.parametrize("given", [{}, {"history": (Path("a.csv"),), "log": "sqlite:///log.db"}])
 def test_history_of_neither_or_both_sources_is_refused(tmp_path: Path, given: dict[str, object]) -> None:
     """There is no default place to learn from."""
@@ -184,9 +208,19 @@ def test_run_on_a_log_writes_a_bundle_that_scores(tmp_path: Path) -> None:
     assert found.schema.numeric == ("flow", "pressure")
     assert (found.architecture.hidden, found.report["events"], found.report["updates"]) == (4, 2 * EVENTS, 2)
     assert "<html" in (tmp_path / "model" / "report.html").read_text()
-    assert [(log["event"], log["model"], log["events"]) for log in logs] == [("trained", found.name, 2 * EVENTS)]
+    assert logs[0]["event"] == "alarms are rarer than the held-out events can tell"
+    assert [(log["event"], log["model"], log["events"]) for log in logs[1:]] == [("trained", found.name, 2 * EVENTS)]
     result = builders.run_polls(Scorer(found), [builders.make_feed(150)])
     assert "scored" in {record.status for record in result.score_records}
+
+
+def test_period_that_was_not_found_is_told_with_the_longest_that_is_looked_for() -> None:
+    """A day of two-minute events is longer, and is not missing for want of looking; a given one is told as given."""
+    none = builders.rich()
+    given = none.bundle.report | {"options": none.bundle.report["options"] | {"period": 16}}
+    assert trainer._period(none) == "none of 512 events or fewer found"
+    assert trainer._period(replace(none, bundle=msgspec.structs.replace(none.bundle, report=given))) == 16
+    assert trainer._period(builders.trained()) == builders.bundle().calibration.period
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -197,7 +231,7 @@ def test_run_over_a_bundle_says_which_one_it_replaces(tmp_path: Path, damaged: b
     if damaged:
         (settings.out / "model.safetensors").write_bytes(b"")
     with structlog.testing.capture_logs() as logs:
-        run(make_settings(tmp_path, history=settings.history, seed=1))
+        run(make_settings(tmp_path, history=settings.history, seed=1, alarm_rate=0.02))
     assert [log["event"] for log in logs] == ["the bundle that is there is replaced", "trained"]
     assert logs[0]["out"] == str(tmp_path / "model")
     assert logs[0]["digest"] == ("not readable" if damaged else old)

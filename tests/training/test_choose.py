@@ -152,7 +152,7 @@ def test_calendar_is_tried_on_two_weeks_unless_set_by_hand(
 
     monkeypatch.setattr(train_module, "trial_of", trial_of)
     schema = msgspec.structs.replace(builders.SCHEMA, calendar=calendar)
-    gap_ms = days * MIN_CALENDAR_MS // 14 // 299 + 1
+    gap_ms = days * MIN_CALENDAR_MS // 14 // 300  # so the last of 300 events lies a gap short of the whole days
     feed = [
         builders.changed(record, time=builders.START_MS + i * gap_ms)
         for i, record in enumerate(builders.make_feed(300, ("a",)))

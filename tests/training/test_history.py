@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamlstm.core.event import EventDecoder
 from streamlstm.errors import HistoryError
 from streamlstm.training.history import HELD_OUT_SHARE, MIN_EVENTS, history_of
-from tests.builders import SCHEMA, START_MS, STEP_MS, make_feed, make_history, make_record
+from tests.builders import SCHEMA, START_MS, STEP_MS, changed, make_feed, make_history, make_record
 
 FEED = make_feed(150, ("a", "b"))
 
@@ -55,6 +55,15 @@ def test_history_with_exact_duplicates_leaves_them_out_and_counts_them() -> None
     assert history.duplicates == 3
     assert len(history) == len(FEED) + 1
     assert 77.0 in history.values[:2, 0]
+
+
+@pytest.mark.parametrize("late", [[], [5], [5, 20, 21]])
+def test_history_knows_which_events_came_late(late: list[int]) -> None:
+    """Those that came after a later one of their key; another key, and the same time, have no say."""
+    moved = [record for i, record in enumerate(FEED) if i not in late] + [FEED[i] for i in late]
+    history = make_history([*moved, changed(FEED[-1], flow=3.0)])
+    assert history.key_index[history.is_late].tolist() == sorted(i % 2 for i in late)
+    assert set(history.timestamp_ms[history.is_late]) == {START_MS + i // 2 * STEP_MS for i in late}
 
 
 def test_history_holds_out_the_latest_quarter_of_each_key() -> None:

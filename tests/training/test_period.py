@@ -25,6 +25,7 @@ def history_of_values(*keys: np.ndarray) -> History:
         values=np.concatenate(keys),
         categories=[()] * total,
         duplicates=0,
+        is_late=np.zeros(total, dtype=bool),
     )
 
 

@@ -94,4 +94,4 @@ def test_report_escapes_names_that_are_markup() -> None:
 def test_report_says_where_the_period_came_from() -> None:
     """Found, given, or a default for want of one."""
     assert "9 events (as given)" in evil_page()
-    assert "16 events (no period found, a default)" in report_html(rich())
+    assert "16 events (none of 512 events or fewer found, a default)" in report_html(rich())
