@@ -25,7 +25,7 @@ from streamlstm.core.state import (
     PHASE,
     REPORTED_SCORE,
 )
-from streamlstm.core.threshold import TAIL_PROBABILITY
+from streamlstm.core.threshold import TAIL_PROBABILITY, tail_level
 
 CLOSED, OPEN, COOLING = 0, 1, 2  # phases
 NOTHING, OPENED, UPDATED, RESOLVED = 0, 1, 2, 3  # actions
@@ -33,19 +33,22 @@ ACTIONS = ("nothing", "opened", "updated", "resolved")
 
 CALM_FACTOR = 10.0  # an event is calm above this many times the alarm rate: one decade of hysteresis
 NOT_CALM = 0.5  # events that a normal stretch of the length that ends an episode may have that are not calm, on average
+CLUSTER_SHARE = 0.1  # of the mean way between two exceedances of the tail's start: how near they count as one
 WORSE_BY = 1.0  # decades by which the score must exceed the last reported one for an update
 
 
 class EpisodeParameters(NamedTuple):
     """``alarm_rate``: tail probability at which an episode opens. ``calm_above``: above which an event is calm.
     ``resolve_after_events``: calm events in a row that end it. ``cooldown_events``: after which any flagged event opens
-    a new one. ``hold_events``: how long an episode keeps the threshold from learning."""
+    a new one. ``hold_events``: how long an episode keeps the threshold from learning. ``cluster_events``: how many
+    events after one above the tail's start belong to it."""
 
     alarm_rate: np.float32
     calm_above: np.float32
     resolve_after_events: int
     cooldown_events: int
     hold_events: int
+    cluster_events: int
 
 
 def episode_parameters(
@@ -56,13 +59,21 @@ def episode_parameters(
     With a decade of it, one normal event in a hundred is not calm at an alarm rate of 1e-3: 288 calm ones in a row
     would take days to come, and a long stretch of normal events would lie within the alert.
 
+    A cluster is as long as the calm that ends an episode, but no longer than leaves independent exceedances apart.
+
     >>> [round(float(episode_parameters(1e-3, events, 0, 0).calm_above), 4) for events in (8, 100, 1000)]
     [0.01, 0.005, 0.001]
     """
     most = min(CALM_FACTOR * alarm_rate, TAIL_PROBABILITY)
     calm_above = min(most, max(alarm_rate, NOT_CALM / resolve_after_events))
+    cluster_events = max(1, min(resolve_after_events, int(CLUSTER_SHARE / tail_level(alarm_rate))))
     return EpisodeParameters(
-        np.float32(alarm_rate), np.float32(calm_above), resolve_after_events, cooldown_events, hold_events
+        np.float32(alarm_rate),
+        np.float32(calm_above),
+        resolve_after_events,
+        cooldown_events,
+        hold_events,
+        cluster_events,
     )
 
 

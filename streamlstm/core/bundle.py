@@ -38,7 +38,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 5
+VERSION = 6
 MAX_LAYERS = 64
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
@@ -61,7 +61,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
-    ``tail_start``, ``tail_scale`` and ``tail_shape``: the generalised Pareto tail of the score above its 95 % quantile.
+    ``tail_start`` and ``tail_scale``: the exponential tail of the score above its 95 % quantile.
     ``record_share``: the weight of the channel that needs no model. ``mean_gap_ms``: between events of a key, over the
     whole history.
     """
@@ -72,7 +72,6 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record_share: float
     tail_start: float
     tail_scale: float
-    tail_shape: float
 
 
 class Bundle(msgspec.Struct, frozen=True, dict=True):
@@ -124,7 +123,7 @@ class Bundle(msgspec.Struct, frozen=True, dict=True):
             feature=self.feature,
             model=self.model,
             score=self.score._replace(fitted=laid_out(self.score.fitted)),
-            tail=tail_parameters(found.tail_start, found.tail_scale, found.tail_shape, chosen.alarm_rate),
+            tail=tail_parameters(found.tail_start, found.tail_scale, chosen.alarm_rate),
             episode=episode_parameters(
                 chosen.alarm_rate, chosen.resolve_after_events, chosen.cooldown_events, chosen.hold_events
             ),
@@ -334,7 +333,7 @@ def _check_limits(head: _Head, schema: StreamSchema, arrays: Arrays) -> None:
     check_score(arrays)
     check_range("typical_gap_ms", head.typical_gap_ms, 0, LONGEST_GAP_MS, above=True)
     check_range("calibration.mean_gap_ms", found.mean_gap_ms, 0, LONGEST_GAP_MS, above=True)
-    tail = (found.tail_start, found.tail_scale, found.tail_shape)
+    tail = (found.tail_start, found.tail_scale)
     check_calibration(found.period, found.warmup_events, found.record_share, tail)
     check_alerting(
         alerting.alarm_rate,

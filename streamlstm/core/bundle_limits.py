@@ -16,7 +16,6 @@ from streamlstm.core.threshold import TAIL_PROBABILITY
 from streamlstm.errors import BundleError
 
 MOST_EVENTS = 1 << 31  # of any count of events: a period, a warm-up, a cool-down
-LARGEST_TAIL_SHAPE = 0.9  # a tail whose mean is not infinite; calibration gives .5 at most
 FIRST_CATEGORY_ID = 2  # after padding and unknown
 
 
@@ -72,14 +71,13 @@ def check_range(name: str, value: float, low: float, high: float, *, above: bool
         raise BundleError(f"{name} is {value!r}; it must lie between {low:g} and {high:g}")
 
 
-def check_calibration(period: int, warmup_events: int, record_share: float, tail: tuple[float, float, float]) -> None:
-    """Refuse a period, a warm-up, a weight or a tail (start, scale, shape) that no calibration gives."""
+def check_calibration(period: int, warmup_events: int, record_share: float, tail: tuple[float, float]) -> None:
+    """Refuse a period, a warm-up, a weight or a tail (start, scale) that no calibration gives."""
     check_range("calibration.period", period, 1, MOST_EVENTS)
     check_range("calibration.warmup_events", warmup_events, 0, MOST_EVENTS)
     check_range("calibration.record_share", record_share, 0, 1)
     check_range("calibration.tail_start", tail[0], 0, 1e6, above=True)
     check_range("calibration.tail_scale", tail[1], 0, 1e6, above=True)
-    check_range("calibration.tail_shape", tail[2], 0, LARGEST_TAIL_SHAPE)
 
 
 def check_alerting(alarm_rate: float, **events: int) -> None:

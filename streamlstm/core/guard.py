@@ -2,8 +2,9 @@
 
 Two tails, because two promises are at odds. The **steady** one learns from what is normal:
 
-- Of scores above the tail's start that follow one another, the highest stretches the tail, once, when as many events as
-  end an episode were below it. A fault whose score climbs would else stretch the tail before it, event by event.
+- A score above the tail's start opens a cluster of ``cluster_events``. It counts once, and its highest score stretches
+  the tail, once, when it is over. A fault whose score climbs would else stretch the tail before it, event by event; and
+  scores that stay high, as smoothed ones do, would count as so many, though they can raise one alert only.
 - A flagged event is never learned from, nor any event of an open episode or of the cool-down after it: the
   tail must not learn the fault.
 - After ``hold_events`` of that (episodes in one another's cool-down count together) it learns again: the fault
@@ -132,16 +133,18 @@ def _learn_normal(
     """Learn a score outside episodes, in place.
 
     A row's count of calm events and its peak, which an episode sets anew, are here those of a cluster: how many events
-    it still waits for, and its highest score.
+    it still has, and its highest score.
     """
-    if score > tail[TAIL_START]:
-        peaks[PEAK_SCORE] = max(peaks[PEAK_SCORE], score) if integers[CALM_EVENTS] > 0 else score
-        integers[CALM_EVENTS] = episode.resolve_after_events
+    opens = integers[CALM_EVENTS] == 0 and score > tail[TAIL_START]
+    if opens:
+        peaks[PEAK_SCORE] = score
+        integers[CALM_EVENTS] = episode.cluster_events
     elif integers[CALM_EVENTS] > 0:
+        peaks[PEAK_SCORE] = max(peaks[PEAK_SCORE], score)
         integers[CALM_EVENTS] -= 1
         if integers[CALM_EVENTS] == 0:
             learn_peak(peaks[PEAK_SCORE], tail, parameters)
-    learn_start(score, tail, parameters.learning_rate, parameters)
+    learn_start(opens, tail, parameters.learning_rate, parameters)
 
 
 @compiled

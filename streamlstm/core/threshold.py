@@ -1,14 +1,18 @@
 """Score → threshold: how unusual is this score for this key, lately?
 
 A tail fitted once does not keep its promise on a living stream; a tail that follows it does. It begins at a
-moving quantile ``u`` of the score, the one that ten times as many events exceed as may be flagged, and is a
-generalised Pareto distribution above it: p = level · (1 + shape · (score − u)/scale)^(−1/shape) (Pickands 1975).
-``u`` and ``scale`` are updated event by event, quantile tracking as in Gibbs & Candès 2021; ``shape`` is
-calibrated, bounded below, and stays.
+moving quantile ``u`` of the score, the one that is exceeded ten times as often as may be flagged, and is a generalised
+Pareto distribution above it: p = level · (1 + SHAPE · (score − u)/scale)^(−1/SHAPE) (Pickands 1975). ``u`` and
+``scale`` are updated event by event, quantile tracking as in Gibbs & Candès 2021. Exceedances that follow one another
+are one piece of evidence: a cluster counts once (peaks over threshold, Davison & Smith 1990;
+:mod:`streamlstm.core.guard`).
 
 Why there: what is above the quantile tells of what is rarer, and the shorter the way, the less the shape of
 the tail matters. From a 95 % quantile the way is a factor of 3,000 for a promise of one event in 60,000, from here
 always ten. Flagged events are not learned from, so both estimates are those of a tail cut off at the alarm rate.
+
+The shape is given, not fitted: a score is in decades of its own channels' tails, so its tail is exponential by
+construction. What looks heavier in held-out scores is the faults among them, and a shape fitted to these hid the next.
 """
 
 from __future__ import annotations
@@ -25,15 +29,15 @@ from streamlstm.core.state import TAIL_SCALE, TAIL_START
 TAIL_PROBABILITY = 0.05  # the share of held-out scores the calibrated tail is fitted on, and the largest level; recipe
 TAIL_FACTOR = 10.0  # the tail begins where this many times the alarm rate exceeds; chosen, see README
 LEARNING_RATE = 0.02  # of what an event says; so the tail remembers 50 exceedances, the events of five alarms
-SMALLEST_SHAPE = 0.0625  # of a tail that is exponential at any time, and whose rate varies by a quarter (Harris 1968)
+SHAPE = 0.0625  # of a tail that is exponential at any time, and whose rate varies by a quarter (Harris 1968)
 SMALLEST_SHARE = 0.1  # a tail's scale never falls below this share of the calibrated one
 
 _F = np.float32
 
 
 class TailParameters(NamedTuple):
-    """``start`` and ``scale``: the tail a new key begins with. ``shape``: of every tail. ``alarm_rate``: the share
-    of events that may be flagged. ``level``: the share that lie in the tail.
+    """``start`` and ``scale``: the tail a new key begins with. ``alarm_rate``: the share of events that may be flagged.
+    ``level``: the share that lie in the tail.
 
     Of those events that are learned, ``learned_share`` lie in the tail, ``mean_excess`` scales above its start;
     an excess counts as at most ``largest_excess`` scales, which is where an alert opens. ``learning_rate``: how far
@@ -41,7 +45,6 @@ class TailParameters(NamedTuple):
 
     start: np.float32
     scale: np.float32
-    shape: np.float32
     alarm_rate: np.float32
     level: np.float32
     learned_share: np.float32
@@ -51,27 +54,28 @@ class TailParameters(NamedTuple):
     adapting_rate: np.float32
 
 
-def tail_parameters(start: float, scale: float, shape: float, alarm_rate: float) -> TailParameters:
-    """Return the parameters for an alarm rate in (0, .05), from the tail calibrated above the 95 % quantile.
+def tail_level(alarm_rate: float) -> float:
+    """Return the share of events that lie in the tail."""
+    return min(TAIL_PROBABILITY, TAIL_FACTOR * alarm_rate)
 
-    That tail, with its own shape, says where a new key's begins. From there it is never taken for lighter than
-    ``SMALLEST_SHAPE``.
+
+def tail_parameters(start: float, scale: float, alarm_rate: float) -> TailParameters:
+    """Return the parameters for an alarm rate in (0, .05); ``start`` and ``scale`` are those calibrated.
+
+    That tail, exponential above the 95 % quantile, says where a new key's begins.
 
     An episode that outlasts the guard is learned more slowly than exceedances now and then: as fast as an alarm is
     due, so that a feed of 60 events a second asked for an alarm an hour does not forget within seconds what was normal.
     """
     if not 0 < alarm_rate < TAIL_PROBABILITY:
         raise ValueError(f"the alarm rate must lie between 0 and {TAIL_PROBABILITY}, not {alarm_rate}")
-    level = min(TAIL_PROBABILITY, TAIL_FACTOR * alarm_rate)
-    deeper = (TAIL_PROBABILITY / level) ** shape
-    start += scale * ((deeper - 1) / shape if shape > 0 else np.log(TAIL_PROBABILITY / level))
-    heavy, flagged = max(shape, SMALLEST_SHAPE), alarm_rate / level
-    largest = (flagged**-heavy - 1) / heavy
-    mean = (1 - flagged * (1 + heavy * largest)) / (1 - heavy)  # of min(excess, largest)
+    level = tail_level(alarm_rate)
+    flagged = alarm_rate / level
+    largest = (flagged**-SHAPE - 1) / SHAPE
+    mean = (1 - flagged * (1 + SHAPE * largest)) / (1 - SHAPE)  # of min(excess, largest)
     return TailParameters(
-        start=_F(start),
-        scale=_F(scale * deeper),
-        shape=_F(heavy),
+        start=_F(start + scale * np.log(TAIL_PROBABILITY / level)),
+        scale=_F(scale),
         alarm_rate=_F(alarm_rate),
         level=_F(level),
         learned_share=_F((level - alarm_rate) / (1 - alarm_rate)),
@@ -89,25 +93,24 @@ def tail_probability(score: np.float32, tail: NDArray[np.float32], parameters: T
     **Trap**: below the start of the tail this is level^(score/start): in the right order, and 1 at 0, but no
     measured probability.
     """
-    start, shape = tail[TAIL_START], parameters.shape
+    start = tail[TAIL_START]
     if score > start:
-        stretched = _F(1.0) + shape * (score - start) / tail[TAIL_SCALE]
-        return _F(parameters.level * exp32(-log32(stretched) / shape))
+        stretched = _F(1.0) + _F(SHAPE) * (score - start) / tail[TAIL_SCALE]
+        return _F(parameters.level * exp32(-log32(stretched) / _F(SHAPE)))
     return _F(exp32(log32(parameters.level) * max(score, _F(0.0)) / start))
 
 
 @compiled
 def score_at(probability: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> np.float32:
     """Return the score whose tail probability is this one (at most the tail's level)."""
-    shape = parameters.shape
-    excess = (exp32(shape * log32(parameters.level / probability)) - _F(1.0)) / shape
+    excess = (exp32(_F(SHAPE) * log32(parameters.level / probability)) - _F(1.0)) / _F(SHAPE)
     return _F(tail[TAIL_START] + tail[TAIL_SCALE] * excess)
 
 
 @compiled
-def learn_start(score: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
-    """Move the tail's start by whether a score that is taken as normal lies above it, in place, at the rate given."""
-    step = (_F(1.0) if score > tail[TAIL_START] else _F(0.0)) - parameters.learned_share
+def learn_start(exceeds: bool, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
+    """Move the tail's start, in place, by whether an event that is taken as normal counts as above it."""
+    step = (_F(1.0) if exceeds else _F(0.0)) - parameters.learned_share
     tail[TAIL_START] = max(tail[TAIL_START] + rate * tail[TAIL_SCALE] * step, _F(1e-3))
 
 
@@ -123,7 +126,7 @@ def learn_tail(score: np.float32, tail: NDArray[np.float32], rate: np.float32, p
     """Move the tail towards a score that is taken as normal, in place, at the rate given."""
     above = score > tail[TAIL_START]
     excess = (score - tail[TAIL_START]) / tail[TAIL_SCALE]
-    learn_start(score, tail, rate, parameters)
+    learn_start(above, tail, rate, parameters)
     if above:
         _stretch(excess, tail, rate, parameters)
 

@@ -33,8 +33,6 @@ MAX_EVENTS = 200_000  # calibration events; quantiles beyond 1e-5 are extrapolat
 MAX_KEY_EVENTS = 50_000  # of one key: half warms its state up at most
 MIN_EVENTS = 40  # held-out events that a tail can be fitted on at all
 HILL_SHARE = 0.02  # of the largest values that the power-law tail is fitted on (Hill 1975)
-MIN_EXCESSES = 20  # held-out scores in the tail that a shape can be told from
-LARGEST_SHAPE = 0.5
 BAND_COVERAGE = 0.99
 
 
@@ -45,7 +43,6 @@ class Calibrated:
     score: ScoreParameters
     tail_start: float
     tail_scale: float
-    tail_shape: float
     band: NDArray[np.float32]
     events: NDArray[np.int64]
     held_out: NDArray[np.bool_]
@@ -100,12 +97,11 @@ def calibrate(
             f"only {len(scored)} held-out events come after a warm-up of {warmup_events}, {MIN_EVENTS} are needed: "
             "give a longer history"
         )
-    tail_start, tail_scale, tail_shape = fit_tail(scored)
+    tail_start, tail_scale = fit_tail(scored)
     return Calibrated(
         score=score,
         tail_start=tail_start,
         tail_scale=tail_scale,
-        tail_shape=tail_shape,
         band=_band(last, held_out[:, None] & ~np.isnan(events.values)),
         events=chosen,
         held_out=held_out,
@@ -113,22 +109,11 @@ def calibrate(
     )
 
 
-def fit_tail(scores: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
-    """Return start, scale and shape of the generalised Pareto tail above the 95 % quantile.
-
-    By probability-weighted moments (Hosking & Wallis 1987), steadier than maximum likelihood on some dozens of
-    excesses; the shape bounded to [0, .5], where they are efficient, and 0 with fewer than ``MIN_EXCESSES``.
-    """
+def fit_tail(scores: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Return start and scale of the exponential tail above the 95 % quantile."""
     start = float(np.quantile(scores, 1 - TAIL_PROBABILITY))
-    excesses = np.sort(scores[scores > start].astype(np.float64) - start)
-    count = len(excesses)
-    mean = float(excesses.mean()) if count else 0.1
-    shape = 0.0
-    if count >= MIN_EXCESSES:
-        share_above = 1 - (np.arange(1, count + 1) - 0.35) / count
-        weighted = mean - 2 * float((excesses * share_above).mean())
-        shape = float(np.clip(2 - mean / weighted, 0.0, LARGEST_SHAPE)) if weighted > 0 else 0.0
-    return max(start, 1e-2), max(mean * (1 - shape), 1e-2), shape
+    excesses = scores[scores > start].astype(np.float64) - start
+    return max(start, 1e-2), max(float(excesses.mean()) if len(excesses) else 0.1, 1e-2)
 
 
 def _calibration_events(history: History, seed: int) -> NDArray[np.int64]:
@@ -199,7 +184,7 @@ def _parameters(
         feature=feature,
         model=model,
         score=score,
-        tail=tail_parameters(1.0, 1.0, 0.0, 1e-3),
+        tail=tail_parameters(1.0, 1.0, 1e-3),
         episode=episode_parameters(1e-3, 8, 16, 512),
         layout=layout_of(architecture),
         expire_after_ms=math.inf,

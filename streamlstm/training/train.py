@@ -164,7 +164,6 @@ def train(
             record_share=record_share,
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
-            tail_shape=calibrated.tail_shape,
         ),
         alerting=_alerting(period, scaling.parameters.typical_gap_ms, promise.alarm_rate),
         report={},

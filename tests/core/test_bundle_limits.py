@@ -62,7 +62,6 @@ def test_tiny_bundle_is_good_before_it_is_changed() -> None:
         (head("calibration.warmup_events", -1), "calibration.warmup_events"),
         (head("calibration.tail_start", float("inf")), "calibration.tail_start"),
         (head("calibration.tail_scale", 0.0), "calibration.tail_scale"),
-        (head("calibration.tail_shape", 1.0), "calibration.tail_shape"),
         (head("alerting.alarm_rate", 0.05), "alarm_rate"),
         (head("alerting.alarm_rate", -1e-3), "alarm_rate"),
         (head("alerting.hold_events", -1), "alerting.hold_events"),

@@ -22,7 +22,7 @@ class Key:
         self.tails = np.array([1.0, 0.2, 0.0, 0.0, 0.0, 0.0], np.float32)
         self.flagged = 0
         self.episode = episode_parameters(1e-3, RESOLVE, COOLDOWN, hold)
-        self.parameters = tail_parameters(1.0, 0.2, 0.0, 1e-3)
+        self.parameters = tail_parameters(1.0, 0.2, 1e-3)
 
     def feed(self, *scores: float) -> list[int]:
         """Judge scores and return the actions."""
@@ -175,12 +175,16 @@ def test_quick_tail_is_gone_with_the_cool_down() -> None:
     assert key.feed(FAULT) == [OPENED]
 
 
-def test_cluster_of_high_scores_stretches_the_tail_once_when_it_is_over() -> None:
+def test_cluster_of_high_scores_counts_and_stretches_once() -> None:
     """By its highest score, as that one alone would; a score that climbs does not push the threshold before it."""
     climbing, alone = Key(), Key()
-    for key, cluster in ((climbing, (1.05, 1.1, 1.2, 1.3)), (alone, (1.3,))):
-        scale = key.tail[1]
-        assert key.feed(*cluster, *[USUAL] * (RESOLVE - 1)) == [NOTHING] * (len(cluster) + RESOLVE - 1)
+    for key, cluster in ((climbing, (1.05, 1.1, 1.2, 1.3)), (alone, (1.3, USUAL, USUAL, USUAL))):
+        start, scale = key.tail
+        assert key.feed(cluster[0]) == [NOTHING]
+        assert key.tail[0] > start
+        opened = key.tail[0]
+        assert key.feed(*cluster[1:], *[USUAL] * (RESOLVE - 4)) == [NOTHING] * (RESOLVE - 1)
+        assert key.tail[0] < opened
         assert key.tail[1] == scale
         key.feed(USUAL)
         assert key.tail[1] > scale
@@ -188,3 +192,19 @@ def test_cluster_of_high_scores_stretches_the_tail_once_when_it_is_over() -> Non
     once = climbing.tail[1]
     climbing.feed(*[USUAL] * 50)
     assert climbing.tail[1] == once
+
+
+def test_scores_that_stay_high_are_in_the_tail_no_more_often_than_they_can_raise_alerts() -> None:
+    """Clusters as long as the wait for calm, at the tail's share of time, leave its start where it is."""
+    key = Key(hold=10_000)
+    length, every = RESOLVE + 1, round(1 / float(key.parameters.learned_share))
+    key.feed(*([1.1] * length + [USUAL] * (every - length)) * 20)
+    assert abs(key.tail[0] - 1.0) < 0.02
+
+
+def test_start_rises_when_all_scores_are_above_it() -> None:
+    """However long the clusters are: a level that is gone to in small steps is followed."""
+    key = Key()
+    before = key.tail[0]
+    key.feed(*[1.1] * 500)
+    assert key.tail[0] > before

@@ -78,7 +78,6 @@ def parts() -> tuple[dict[str, Any], Arrays]:
             "record_share": 0.2,
             "tail_start": 0.5,
             "tail_scale": 0.3,
-            "tail_shape": 0.1,
         },
         "alerting": msgspec.to_builtins(Alerting(alarm_rate=0.01, resolve_after_events=2)),
         "report": {"note": "for people"},
