@@ -46,7 +46,7 @@ class Timed(NamedTuple):
 def timed(chunks: Iterable[tuple[list[bytes], float]], schema: StreamSchema) -> Iterator[Timed]:
     """Yield a file's events, due at their own times; ``chunks`` are events and the share of the file read so far.
 
-    What cannot be decoded is due with the last event that could be.
+    What cannot be decoded is due with the last event that could be, and at once what lies before the first event.
     """
     decoder = EventDecoder(schema)
     first_ms, due_ms, share = None, 0.0, 0.0
@@ -59,7 +59,7 @@ def timed(chunks: Iterable[tuple[list[bytes], float]], schema: StreamSchema) -> 
             key, time_ms = decoded.get(i, (None, None))
             if time_ms is not None:
                 first_ms = time_ms if first_ms is None else first_ms
-                due_ms = float(time_ms - first_ms)
+                due_ms = float(max(time_ms - first_ms, 0))
             yield Timed(due_ms, value, key, time_ms, place=share + (i + 1) * step)
         share = share_after
 

@@ -67,6 +67,15 @@ def test_timed_bad_events_are_due_with_the_one_before() -> None:
     assert [record.value for record in records] == values
 
 
+def test_timed_events_before_the_first_are_due_at_once() -> None:
+    """A file that is not sorted loses nothing: such an event is late, and that is for the scorer to say."""
+    values = [event_at(5), event_at(3), event_at(6), event_at(0)]
+    assert [record.due_ms for record in timed([(values, 1.0)], SCHEMA)] == [0.0, 0.0, 1000.0, 0.0]
+    for loop, phase_ms in ((1, 0), (2, 0), (1, 500)):
+        sent = played(reader_of(values), loop=loop, copies=1, phase_ms=phase_ms)
+        assert sorted(record.value for record in sent) == sorted(loop * values)
+
+
 def test_timed_place_goes_from_chunk_to_chunk_in_even_steps() -> None:
     """Progress is known to the event, though the file's reader only knows it to the chunk."""
     chunks = [([event_at(0)], 0.2), ([], 0.2), ([event_at(1), event_at(2), event_at(3), event_at(4)], 1.0)]
