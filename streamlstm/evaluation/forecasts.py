@@ -14,10 +14,13 @@ BANDS = (0.5, 0.9, 0.99)
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """The share of values within the band that held ``stated`` of the held-out history: on unlabelled test events."""
+    """The share of values within the band that held ``stated`` of the held-out history: on unlabelled test events.
+
+    None if there are none.
+    """
 
     stated: float
-    found: float
+    found: float | None
 
 
 class Attribution(msgspec.Struct, frozen=True):
@@ -45,7 +48,7 @@ def coverage(run: Run, stream: Stream) -> list[Coverage]:
     for stated in BANDS:
         half = np.array([_quantile(off[counted[:, d], d], stated) for d in range(off.shape[1])])
         inside = tested <= half
-        found.append(Coverage(stated, float(inside[use].mean()) if use.any() else float("nan")))
+        found.append(Coverage(stated, float(inside[use].mean()) if use.any() else None))
     return found
 
 

@@ -210,7 +210,8 @@ def coverage(results: Results) -> Table:
     rows = []
     for task in dict.fromkeys(result.task for result in results.tasks):
         runs: list[TaskResult] = [result for result in results.tasks if result.task == task]
-        cells = [shown(spread(run.coverage[i].found for run in runs), 3) for i in range(len(runs[0].coverage))]
+        bands = zip(*(run.coverage for run in runs), strict=True)
+        cells = [shown(spread(one.found for one in band if one.found is not None), 3) for band in bands]
         rows.append([task, *cells])
     stated = [f"{band.stated:.0%}" for band in results.tasks[0].coverage] if results.tasks else []
     text = "Share of unlabelled test values within the band that held so many of the held-out history's."

@@ -65,3 +65,10 @@ def test_bands_hold_about_what_they_state_on_a_stream_like_the_history() -> None
     assert [band.stated for band in found] == [0.5, 0.9, 0.99]
     for band in found:
         assert band.found == pytest.approx(band.stated, abs=0.08)
+
+
+def test_bands_say_nothing_where_every_test_event_is_labelled() -> None:
+    """None, not a number that is none: it goes into the tables and into results.json."""
+    stream = small.stream()
+    found = coverage(small.run(), replace(stream, label=np.ones_like(stream.label)))
+    assert [band.found for band in found] == [None] * len(found)
