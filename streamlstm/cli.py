@@ -36,11 +36,11 @@ from streamlstm.services.settings import (
     Factor,
     InspectSettings,
     Minutes,
-    NotNegative,
     Positive,
     ReceiverSettings,
     ReplaySettings,
     ScoreSettings,
+    Seed,
     TopicsSettings,
     TrainSettings,
 )
@@ -283,7 +283,7 @@ def simulate(
     minutes: Minutes = 20.0,
     clean_minutes: Factor = 5.0,
     faults_per_hour: Factor | None = None,
-    seed: NotNegative = 0,
+    seed: Seed = 0,
 ) -> None:
     """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
 
@@ -324,7 +324,7 @@ def simulate(
 
 
 @app.command
-def demo(*, directory: Path = Path("out/demo"), seed: NotNegative = 1, log: str | None = None) -> None:
+def demo(*, directory: Path = Path("out/demo"), seed: Seed = 1, log: str | None = None) -> None:
     """See the whole product at work in one to three minutes: simulate, train, score live, deliver alerts, judge.
 
     Example: `streamlstm demo`

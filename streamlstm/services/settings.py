@@ -30,6 +30,7 @@ Seconds = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e11)
 Minutes = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e9))]
 Factor = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 NotNegative = Annotated[Whole, Parameter(validator=validators.Number(gte=0))]
+Seed = Annotated[Whole, Parameter(validator=validators.Number(gte=0, lt=1 << 32))]
 Port = Annotated[Whole, Parameter(validator=validators.Number(gte=0, lte=65_535))]
 
 
@@ -100,7 +101,7 @@ class TrainSettings:
     "Share of a key's events that may be flagged: the promise, kept by a threshold that follows it; 1e-3 unless given."
     alarms: Alarms | None = None
     "Instead of --alarm-rate: at most so many alerts, on average, such as '1 per key per week'. See README."
-    seed: Whole = 0
+    seed: Seed = 0
     "Seed of everything random."
     threads: Positive = 1
     "CPU threads to train with; small models gain little from more, and lose much on a busy machine."
@@ -316,7 +317,7 @@ class ReplaySettings:
     "Share of the events to swap with the next one of their key."
     burst_every_s: Seconds | None = None
     "Hold events back and send them in bursts, one per so much event time. At speed 0, nothing waits."
-    seed: Whole = 0
+    seed: Seed = 0
     "Seed of all that is random; the same seed gives the same feed at every speed."
     log_format: LogFormat = "auto"
     "Log lines on standard error: for people, or JSON; auto is console on a terminal, else json."
@@ -387,7 +388,7 @@ class EvaluateSettings:
     "What was wrong when: CSV with the columns start, end (ISO 8601, both included) and, if wanted, key."
     label_column: str | None = None
     "Instead of --labels: the column of the file to score that holds 0 or 1. The detector does not see it."
-    seeds: Annotated[tuple[Whole, ...], Parameter(consume_multiple=True)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Parameter(consume_multiple=True)] = (0,)
     "Seeds to train with, one run each: --seeds 0 1 2."
     baselines: Literal["all", "none"] = "all"
     "Other detectors to run beside ours."
