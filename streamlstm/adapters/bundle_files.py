@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import safetensors.numpy
@@ -21,9 +22,14 @@ MAX_ARRAYS_BYTES = 1 << 30  # 48 hidden units take half a megabyte
 
 
 def check_place(directory: Path) -> None:
-    """Refuse a directory that holds something else than a bundle. Called before a long training, too."""
+    """Refuse a directory that cannot be made, or holds something else than a bundle. Called before a long training."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not (directory / HEAD).is_file():
         raise BundleError(f"{directory} exists and holds no bundle; it is left as it is: choose another --out")
+    above = next(place for place in directory.resolve().parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be made: {above}: {error.strerror}; choose another --out") from error
 
 
 def write_bundle(bundle: Bundle, directory: Path, report_html: str) -> None:

@@ -188,6 +188,7 @@ def test_history_with_a_bad_time_names_the_option(tmp_path: Path, option: str) -
         (lambda d: {"history": (make_file(d),), "device": "abacus"}, SettingsError, "--device abacus"),
         (lambda d: {"out": d, "history": (d / "not read",)}, BundleError, "holds no bundle.*another --out"),
         (lambda d: {"out": make_file(d), "history": (d / "not read",)}, BundleError, "holds no bundle"),
+        (lambda d: {"out": make_file(d) / "m", "history": (d / "not read",)}, BundleError, "cannot be made.*another"),
     ],
 )
 def test_run_without_what_it_needs_says_what_is_missing(
