@@ -33,13 +33,16 @@ from streamlstm.services.settings import (
     AlertSettings,
     DashboardSettings,
     EvaluateSettings,
+    Factor,
     InspectSettings,
+    Minutes,
+    NotNegative,
+    Positive,
     ReceiverSettings,
     ReplaySettings,
     ScoreSettings,
     TopicsSettings,
     TrainSettings,
-    Whole,
 )
 
 PREFIX = "STREAMLSTM_"
@@ -276,11 +279,11 @@ def simulate(
     feed: Literal["ecg", "vibration"],
     *,
     out: Path = Path("feed"),
-    keys: Whole = 4,
-    minutes: float = 20.0,
-    clean_minutes: float = 5.0,
-    faults_per_hour: float | None = None,
-    seed: Whole = 0,
+    keys: Positive = 4,
+    minutes: Minutes = 20.0,
+    clean_minutes: Factor = 5.0,
+    faults_per_hour: Factor | None = None,
+    seed: NotNegative = 0,
 ) -> None:
     """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
 
@@ -321,7 +324,7 @@ def simulate(
 
 
 @app.command
-def demo(*, directory: Path = Path("out/demo"), seed: Whole = 1, log: str | None = None) -> None:
+def demo(*, directory: Path = Path("out/demo"), seed: NotNegative = 1, log: str | None = None) -> None:
     """See the whole product at work in one to three minutes: simulate, train, score live, deliver alerts, judge.
 
     Example: `streamlstm demo`

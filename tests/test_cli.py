@@ -282,6 +282,13 @@ def test_variables_that_are_no_options_are_known(run: Run, monkeypatch: pytest.M
         ("replay f.csv --stream s.toml --log sqlite:///x", "--partitions", "0"),
         ("replay f.csv --stream s.toml --log sqlite:///x", "--retention-s", "0"),
         ("inspect model", "--records", "0"),
+        ("simulate ecg", "--keys", "0"),
+        ("simulate ecg", "--minutes", "0"),
+        ("simulate ecg", "--minutes", "inf"),
+        ("simulate ecg", "--clean-minutes", "-1"),
+        ("simulate ecg", "--faults-per-hour", "-1"),
+        ("simulate ecg", "--seed", "-1"),
+        ("demo", "--seed", "-1"),
     ],
 )
 def test_value_out_of_range_is_refused(run: Run, command: str, option: str, value: str) -> None:

@@ -86,4 +86,5 @@ def check_alerting(alarm_rate: float, **events: int) -> None:
     if alarm_rate == TAIL_PROBABILITY:
         raise BundleError(f"alerting.alarm_rate is {alarm_rate}; it must lie below {TAIL_PROBABILITY}")
     for name, count in events.items():
-        check_range(f"alerting.{name}", count, 0, MOST_EVENTS)
+        least = 1 if name == "resolve_after_events" else 0  # hysteresis is divided by it
+        check_range(f"alerting.{name}", count, least, MOST_EVENTS)

@@ -71,7 +71,7 @@ class EventDecoder:
         self._schema = schema
         event = _event_type(schema)
         json = msgspec.json.Decoder(event).decode
-        self._decode = json if parse is None else lambda value: msgspec.convert(parse(value), event)
+        self._decode = json if parse is None else lambda value: self._finite(msgspec.convert(parse(value), event))
         self._ms_per_unit = _MS_PER_UNIT[schema.timestamp_unit]
         self._max_ahead_ms = schema.max_ahead_s * 1000
 
@@ -122,6 +122,14 @@ class EventDecoder:
             raise _Bad("invalid", str(error)) from error
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise _Bad("malformed", str(error)) from error
+
+    def _finite(self, event: msgspec.Struct) -> msgspec.Struct:
+        """Return an event that another format than JSON gave, or raise :class:`_Bad` for what JSON cannot hold."""
+        for name, cell in zip(self._schema.numeric, astuple(event)[KEY_AND_TIME:], strict=False):
+            for number in cell if isinstance(cell, list) else (cell,):
+                if number is not None and not math.isfinite(number):
+                    raise _Bad("invalid", f"{number} is no number that can be scored - at `$.{name}`")
+        return event
 
     def _key(self, key: str | int | None, record: Record) -> bytes:
         given = self._schema.key is not None

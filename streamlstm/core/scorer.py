@@ -42,7 +42,7 @@ from streamlstm.core.state import (
     Arena,
     Key,
     Rows,
-    check_integers,
+    check_numbers,
     from_bytes,
     to_bytes,
 )
@@ -240,7 +240,7 @@ class Scorer:
             )
         try:
             rows = from_bytes(data[len(header) :], self.arena.layout)
-            check_integers(rows, len(self.bundle.feature.mean))
+            check_numbers(rows, len(self.bundle.feature.mean))
         except ValueError as error:
             raise LogError(f"key {key[1].decode()!r} of partition {key[0]}: {error}") from error
         return rows

@@ -97,8 +97,9 @@ def from_bytes(data: bytes, layout: Layout) -> Rows:
     return Rows(integers, np.frombuffer(data[split:], dtype="<f4").reshape(1, layout.width))
 
 
-def check_integers(rows: Rows, scalers: int) -> None:
-    """Raise ``ValueError`` for integers that no scorer writes; compiled code takes the scaler as an index.
+def check_numbers(rows: Rows, scalers: int) -> None:
+    """Raise ``ValueError`` for numbers that no scorer writes; compiled code takes the scaler as an index, and scores
+    that come of what is not finite would be none.
 
     ``scalers``: rows of ``FeatureParameters.mean``, of which a state names one.
     """
@@ -107,6 +108,8 @@ def check_integers(rows: Rows, scalers: int) -> None:
         raise ValueError("a state row with a number that no scorer writes: another program wrote it")
     if integers[:, SCALER].min() < 0 or integers[:, EVENTS].min() < 0 or integers[:, SCORED].min() < 0:
         raise ValueError("a state row with a negative count: another program wrote it")
+    if not np.isfinite(rows.floats).all():
+        raise ValueError("a state row with a number that is not finite: another program wrote it")
 
 
 class Arena:

@@ -80,6 +80,10 @@ def draft_schema(path: Path) -> str:
         raise SchemaError(f"{path}: the file has no rows")
     lines_of_json = path.suffix in LINES
     time_name, times = _find_time(table, path)
+    if _as_times(pd.Series([time_name]), named=False) is not None:
+        raise SchemaError(
+            f"{path}: the first line is data, such as {time_name!r}, not names of columns: put a line of names first"
+        )
     others = [str(name) for name in table.columns if name != time_name]
     plain, frame = _unframed(table) if lines_of_json else (table, 0)
     key = _find_key(plain, others, times)

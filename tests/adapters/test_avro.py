@@ -122,6 +122,15 @@ def test_avro_decodes_as_the_same_event_in_json_would(registry: Registry, unit: 
     assert batch.values[1, 0] != batch.values[1, 0]
 
 
+@pytest.mark.parametrize("pressure", [float("nan"), float("inf"), -float("inf")])
+def test_number_that_json_could_not_hold_is_invalid(registry: Registry, pressure: float) -> None:
+    """Not a value to score, nor one that is missing: the record becomes a dead letter, as it would in JSON."""
+    batch, (rejection,) = decoder(registry).decode([record(wire(pressure=pressure)), record(wire())])
+    assert len(batch) == 1
+    assert rejection.reason == "invalid"
+    assert rejection.detail == f"{pressure} is no number that can be scored - at `$.pressure`"
+
+
 def test_schema_is_asked_for_once(registry: Registry) -> None:
     """A poll costs the registry nothing."""
     decode = decoder(registry).decode

@@ -65,6 +65,7 @@ def test_tiny_bundle_is_good_before_it_is_changed() -> None:
         (head("alerting.alarm_rate", 0.05), "alarm_rate"),
         (head("alerting.alarm_rate", -1e-3), "alarm_rate"),
         (head("alerting.hold_events", -1), "alerting.hold_events"),
+        (head("alerting.resolve_after_events", 0), "alerting.resolve_after_events is 0"),
         (head("alerting.cooldown_events", 2**70), "cooldown_events|holds what no bundle"),
         (head("report", {"text": "\ud800"}), "holds what no bundle does"),
         (array("feature.mean", lambda found: found[:0]), "rows"),

@@ -15,7 +15,7 @@ from streamlstm.core.state import (
     Arena,
     Key,
     Rows,
-    check_integers,
+    check_numbers,
     from_bytes,
     layout_of,
     to_bytes,
@@ -159,7 +159,16 @@ def test_drop_partition_forgets_its_keys_alone() -> None:
 def test_state_with_a_number_that_no_scorer_writes_is_refused(column: int, number: int) -> None:
     """The scaler is an index and the counts divide: what another program wrote must not get there."""
     row = Rows(np.zeros((1, INTEGERS), np.int64), np.zeros((1, LAYOUT.width), np.float32))
-    check_integers(row, scalers=1)
+    check_numbers(row, scalers=1)
     row.integers[0, column] = number
     with pytest.raises(ValueError, match="another program"):
-        check_integers(row, scalers=1)
+        check_numbers(row, scalers=1)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_state_with_a_number_that_is_not_finite_is_refused(number: float) -> None:
+    """It would make every later score of the key none, and spread to all its states."""
+    row = Rows(np.zeros((1, INTEGERS), np.int64), np.zeros((1, LAYOUT.width), np.float32))
+    row.floats[0, LAYOUT.cell] = number
+    with pytest.raises(ValueError, match="not finite: another program"):
+        check_numbers(row, scalers=1)

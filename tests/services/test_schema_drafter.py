@@ -74,6 +74,17 @@ def test_draft_prefers_a_time_with_a_telling_name(tmp_path: Path) -> None:
     assert draft(table, tmp_path)[0].timestamp == "time"
 
 
+@pytest.mark.parametrize("pattern", ["%Y-%m-%dT%H:%M:%SZ", "%s"])
+def test_draft_of_a_table_without_a_header_is_refused(tmp_path: Path, pattern: str) -> None:
+    """Its first event would be taken for names, of which a feature called 10.2 is no use to anybody."""
+    path = tmp_path / "history.csv"
+    make_table(time=make_times().strftime(pattern)).to_csv(path, index=False, header=False)
+    with pytest.raises(
+        SchemaError, match=r"history\.csv: the first line is data, such as '.*put a line of names first"
+    ):
+        draft_schema(path)
+
+
 def test_draft_reads_no_time_into_other_numbers(tmp_path: Path) -> None:
     """Small numbers, and nanoseconds, which no schema has, are no times."""
     for times in (np.arange(ROWS), make_times().as_unit("ns").astype("int64")):
