@@ -454,7 +454,12 @@ def test_output_that_cannot_be_written_ends_with_one_sentence(run: Run) -> None:
         1,
     )
     assert ended.status == 1
-    assert re.search(r"\nerror: .*Not a directory: '.*file/", ended.errors)
+    assert re.fullmatch(
+        r"error: file/model cannot be made: .*/file: Not a directory; choose another --out\n", ended.errors
+    )
+    ended = run("simulate", "ecg", "--out", "file/feed")
+    assert ended.status == 1
+    assert re.search(r"^error: .*Not a directory: '.*file/", ended.errors)
 
 
 # The whole path
@@ -526,7 +531,7 @@ def test_path_from_a_file_to_scores_works_as_documented(run: Run) -> None:
     for target, options, shown in (
         ("model", (), name),
         ("events", ("--log", "sqlite:///log.db"), "Topic events: 1 partition, "),
-        ("events.scores", ("--log", "sqlite:///log.db", "--records", 2), '"offset":359'),
+        ("events.scores", ("--log", "sqlite:///log.db", "--records", 2), "offset 359"),
         ("b", ("--log", "sqlite:///log.db", "--model", "model"), "Key b, topic events, partition 0"),
     ):
         inspected = run("inspect", target, *options)
