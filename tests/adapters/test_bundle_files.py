@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from streamlstm.adapters import bundle_files
 from streamlstm.adapters.bundle_files import ARRAYS, HEAD, REPORT, read_bundle, write_bundle
-from streamlstm.core.bundle import Bundle
+from streamlstm.core.bundle import VERSION, Bundle
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError
 from tests import builders
@@ -133,7 +133,7 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         (HEAD, lambda data: b"[" * 100_000, "not JSON"),
         (HEAD, lambda data: b"\xff", "not JSON"),
         (HEAD, lambda data: b"[]", "no streamlstm bundle"),
-        (HEAD, replaced('"version": 5', '"version": 6'), "bundle version 6"),
+        (HEAD, replaced(f'"version": {VERSION}', f'"version": {VERSION + 1}'), f"bundle version {VERSION + 1}"),
         (HEAD, replaced('"hidden": 16', '"hidden": 20'), "shape"),
         (HEAD, replaced('"hidden": 16', '"hidden": "many"'), "hidden"),
         (HEAD, replaced('"alarm_rate": 0.001', '"alarm_rate": 0.002'), "digest does not match"),
