@@ -33,14 +33,12 @@ from streamlstm.services.settings import (
     AlertSettings,
     DashboardSettings,
     EvaluateSettings,
-    Factor,
     InspectSettings,
-    Minutes,
-    Positive,
     ReceiverSettings,
     ReplaySettings,
     ScoreSettings,
     Seed,
+    SimulateSettings,
     TopicsSettings,
     TrainSettings,
 )
@@ -50,6 +48,7 @@ SIMULATED_START_MS = 1_767_225_600_000  # 2026-01-01: the same files for the sam
 SCORE_DEFAULTS = ScoreSettings()
 INSPECT_DEFAULTS = InspectSettings()
 EVALUATE_DEFAULTS = EvaluateSettings()
+SIMULATE_DEFAULTS = SimulateSettings()
 RECEIVER_DEFAULTS = ReceiverSettings()
 OTHER_VARIABLES = {"STREAMLSTM_CONFIG", "STREAMLSTM_WEBHOOK_SECRET", "STREAMLSTM_REGISTRY_LOGIN"}
 WITHOUT_TABLE = {"check", "config"}  # check reads those of score and alert
@@ -275,16 +274,7 @@ def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> Non
 
 
 @app.command
-def simulate(
-    feed: Literal["ecg", "vibration"],
-    *,
-    out: Path = Path("feed"),
-    keys: Positive = 4,
-    minutes: Minutes = 20.0,
-    clean_minutes: Factor = 5.0,
-    faults_per_hour: Factor | None = None,
-    seed: Seed = 0,
-) -> None:
+def simulate(feed: Literal["ecg", "vibration"], *, settings: SimulateSettings = SIMULATE_DEFAULTS) -> None:
     """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
 
     Example: `streamlstm simulate ecg --keys 4 --minutes 20 --out feed/`
@@ -293,34 +283,23 @@ def simulate(
     ----------
     feed
         `ecg`: patients with arrhythmias, lead-off and artefacts; `vibration`: motors with bearing faults.
-    out
-        Directory for FEED.history.jsonl, FEED.live.jsonl, FEED.toml and FEED.truth.csv.
-    keys
-        Patients or motors.
-    minutes
-        Length of the whole feed, in event time.
-    clean_minutes
-        Its first part, without faults: the history.
-    faults_per_hour
-        Faults of all kinds, per key; the feed's own mix unless given.
-    seed
-        Seed of everything random.
     """
     from simulators.feeds import FEEDS, write_feed
 
+    out = settings.out
     faults = write_feed(
         FEEDS[feed],
         out,
-        keys=keys,
-        seconds=60 * minutes,
-        clean_s=60 * clean_minutes,
-        seed=seed,
+        keys=settings.keys,
+        seconds=60 * settings.minutes,
+        clean_s=60 * settings.clean_minutes,
+        seed=settings.seed,
         start_ms=SIMULATED_START_MS,
-        faults_per_hour=faults_per_hour,
+        faults_per_hour=settings.faults_per_hour,
     )
     history, schema_file = out / f"{feed}.history.jsonl", out / f"{feed}.toml"
     then = f"streamlstm train --stream {schema_file} --history {history}"
-    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults), next=then)
+    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=settings.keys, faults=len(faults), next=then)
 
 
 @app.command

@@ -346,6 +346,25 @@ class InspectSettings:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class SimulateSettings:
+    """Options of ``streamlstm simulate``."""
+
+    out: Path = Path("feed")
+    "Directory for FEED.history.jsonl, FEED.live.jsonl, FEED.toml and FEED.truth.csv."
+    keys: Positive = 4
+    "Patients or motors."
+    minutes: Minutes = 20.0
+    "Length of the whole feed, in event time."
+    clean_minutes: Factor = 5.0
+    "Its first part, without faults: the history."
+    faults_per_hour: Factor | None = None
+    "Faults of all kinds, per key; the feed's own mix unless given."
+    seed: Seed = 0
+    "Seed of everything random."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class TopicsSettings:
     """Options of ``streamlstm topics``."""
 
