@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from streamlstm.core.budget import Promised, judged
+from streamlstm.core.budget import FEW, Promised, judged
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.event import EventDecoder, Parse
 from streamlstm.core.feedback import Key, Mutes
@@ -220,14 +220,14 @@ class Board:
         }
 
     def _alarms(self) -> dict[str, Any]:
-        """Return alerts per key and unit of time: promised, realised, how many opened, how many were due by now, and
-        what that tells."""
+        """Return alerts per key and unit of time: promised, realised (None while few were due), how many opened, how
+        many were due by now, and what that tells."""
         fleet, budget = self.fleet, self.fleet.promise.budget
         realised, due = budget.realised(fleet.opened, fleet.watched_ms), budget.due(fleet.watched_ms)
         return {
             "unit": budget.unit,
             "promised": _three_digits(budget.alarms),
-            "realised": None if realised is None else _three_digits(realised),
+            "realised": None if realised is None or due < FEW else _three_digits(realised),
             "opened": fleet.opened,
             "due": _three_digits(due),
             "judged": judged(fleet.opened, due),

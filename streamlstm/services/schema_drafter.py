@@ -16,6 +16,7 @@ from streamlstm.core.event import LATEST_MS
 from streamlstm.core.schema import readable_name
 from streamlstm.errors import SchemaError
 from streamlstm.services.wording import counted
+from streamlstm.training.history import ORDERLY_SHARE
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "event_time", "time_ms", "time_s")
 KEY_NAMES = (
@@ -45,7 +46,6 @@ KEY_NAMES = (
 KEY_ENDINGS = ("key", "id", "name", "no", "number")  # of a name in parts: machine_id
 LABEL_NAMES = ("label", "anomaly", "is_anomaly", "fraud", "is_fraud", "changepoint", "outlier", "target", "class")
 MAX_KEY_SHARE = 0.1  # a column with more distinct values per row than this says nothing twice
-ORDERLY_SHARE = 0.01  # of a key's rows may repeat a time or go back: clocks are set, senders try again
 LONGEST_SAMPLE_S = 1 / 16  # a feed sampled faster than this is framed into events of about this length
 MAX_FRAME_SAMPLES = 32  # recipe: ECG 8, vibration 8–32
 ADVICE = "several keys in one? Name the column that tells them apart as the key; else sort the file by time"
@@ -243,8 +243,8 @@ def _is_named(name: str, names: tuple[str, ...]) -> bool:
     return name.lower() in names or bool(set(parts) & set(names))
 
 
-def _feature_lines(name: str, column: pd.Series[Any], numbers: pd.Series[float], reason: str) -> str:
-    """Return a feature's table, commented out where there is a ``reason`` to leave it alone."""
+def _feature_lines(name: str, column: pd.Series[Any], numbers: pd.Series[float], unreadable: str) -> str:
+    """Return a feature's table, commented out where there is a reason to leave it alone."""
     missing = column.isna().mean()
     numeric = numbers.notna().sum() >= 0.9 * column.notna().sum()
     table = [f"[features.{json.dumps(name, ensure_ascii=False)}]"]
@@ -253,19 +253,22 @@ def _feature_lines(name: str, column: pd.Series[Any], numbers: pd.Series[float],
         table.append('unit = ""')
     if missing:
         table.append(f"optional = true    # missing in {missing:.1%} of the rows")
-    if reason:
-        pass
-    elif not readable_name(name):
-        reason = "its name holds quotes, backslashes or control characters; rename it"
-    elif _is_named(name, LABEL_NAMES):
-        reason = "looks like a label: an answer must never be an input"
-    elif column.astype(str)[column.notna()].nunique() <= 1:
-        reason = "never changes in these rows"
-    elif not numeric and column.nunique() > 0.5 * len(column):
-        reason = "hardly a value twice: an identifier or free text"
-    if reason:
+    if reason := unreadable or _useless(name, column, numeric=bool(numeric)):
         return "\n".join([f"# Left out: {reason}.", *(f"# {line}" for line in table), ""])
     return "\n".join([*table, ""])
+
+
+def _useless(name: str, column: pd.Series[Any], *, numeric: bool) -> str:
+    """Return why a column that can be read is no feature; "" if it may be one."""
+    if not readable_name(name):
+        return "its name holds quotes, backslashes or control characters; rename it"
+    if _is_named(name, LABEL_NAMES):
+        return "looks like a label: an answer must never be an input"
+    if column.astype(str)[column.notna()].nunique() <= 1:
+        return "never changes in these rows"
+    if not numeric and column.nunique() > 0.5 * len(column):
+        return "hardly a value twice: an identifier or free text"
+    return ""
 
 
 def _typical_gap_s(times: _Times, key: pd.Series[Any] | None) -> float:

@@ -27,13 +27,12 @@ from streamlstm.services.log_url import open_log
 from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
-from streamlstm.training.history import History, history_of
+from streamlstm.training.history import ORDERLY_SHARE, History, history_of
 from streamlstm.training.period import MAX_PERIOD
 from streamlstm.training.report import report_html
 from streamlstm.training.train import Options, Trained, train
 
 READ_RECORDS = 20_000
-ORDERLY_SHARE = 0.01  # of the events may repeat a time or come late: clocks are set, senders try again
 DISORDER_ADVICE = (
     "if several sensors share a key, name the field that tells them apart as key in the schema; give files in the "
     "order of time: the scorer refuses late events"

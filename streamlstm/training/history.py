@@ -15,6 +15,8 @@ from streamlstm.errors import HistoryError
 HELD_OUT_SHARE = 0.25  # of each key's events, the latest: early stopping and calibration
 MIN_EVENTS = 200  # fewer cannot be split into something to learn from and something to calibrate on
 
+ORDERLY_SHARE = 0.01  # of a key's events may repeat a time or come late: clocks are set, senders try again
+
 
 @dataclass(frozen=True)
 class History:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import threading
@@ -32,6 +31,7 @@ from streamlstm.services.settings import AlertSettings, ScoreSettings
 from tests import builders
 from tests.alerts import START_MS, append_alerts, make_alerts
 from tests.end_to_end import runs
+from tests.programs import program
 from tests.services.test_alerter import DELIVERED, FAILED, REFUSED, SimulatedReceiver
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -158,11 +158,10 @@ def test_scorer_shows_where_it_stands(scored: tuple[Path, Samples, str]) -> None
 
 
 def promtool(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run Prometheus's own checker; skips the test where there is none."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("no promtool (Debian: apt-get install prometheus)")
-    return subprocess.run([program, *arguments], input=given, capture_output=True, text=True, check=False)
+    """Run Prometheus's own checker."""
+    return subprocess.run(
+        [program("promtool", "prometheus"), *arguments], input=given, capture_output=True, text=True, check=False
+    )
 
 
 def test_scorer_page_pleases_promtool(scored: tuple[Path, Samples, str]) -> None:

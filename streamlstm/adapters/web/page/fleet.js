@@ -14,7 +14,6 @@ export const LEVELS = {
   0: ["–", "Silent", "silent"],
 };
 const SPANS = [60, 180, 360]; // buckets
-const FEW = 3; // alerts due, below which there is no rate
 const TELLING = { kept: "", more: ", more than promised", "too few": ", too few to tell" };
 
 export const keyLink = (key, partition, more = {}) =>
@@ -126,7 +125,7 @@ export class FleetView {
 
   // How many alerts opened beside how many were promised. One alert in the first minute is not 1,440 a day.
   showAlarms({ unit, promised, realised, opened, due, judged }, set) {
-    const early = realised === null || due < FEW;
+    const early = realised === null; // few were due
     const a = unit === "hour" ? "an" : "a";
     const value = early ? `${count(opened)} so far` : `${number(realised)} ${a} ${unit}`;
     const more = early ? `${number(due)} due by now` : `${count(opened)} opened`;
