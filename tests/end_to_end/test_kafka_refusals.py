@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 import msgspec
@@ -100,6 +101,20 @@ def test_topic_that_grows_under_a_scorer_is_explained(stream: Stream, fleet: Fle
         admin.create_partitions({stream.topic: stream.partitions + 1})
     assert process.wait() == 1
     assert "has grown: its partition 4 has no counterpart" in process.output
+
+
+def test_topic_that_grows_is_noticed_although_polls_do_not_wait(stream: Stream) -> None:
+    """Each poll ends before the group has answered; a client that then no longer asks would be in no group for ever."""
+    with closing(stream.log()) as log, closing(log.open_session(stream.topic, stream.group)) as session:
+        while len(session.claims()) < stream.partitions:
+            session.poll(0, 0.1)
+        with closing(stream.broker.admin()) as admin:
+            admin.create_partitions({stream.topic: stream.partitions + 1})
+        until_s = time.monotonic() + kafka_runs.TIMEOUT_S
+        with pytest.raises(LogError, match="has grown: its partition 4 has no counterpart"):
+            while time.monotonic() < until_s:
+                session.poll(0, 0.0)
+                time.sleep(0.005)
 
 
 def test_positions_set_back_by_an_operator_are_refused(stream: Stream) -> None:

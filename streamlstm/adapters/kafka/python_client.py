@@ -4,7 +4,8 @@ What differs from the library's defaults, and why, stands beside each option. Fo
 real broker: rebalance listeners run on the I/O thread, where any blocking call raises, so they only note, pause and
 place; ``commit_transaction`` and its like wait for ever, so the caller keeps a watchdog; and a member that was
 dropped for not polling holds generation -1, with which the broker would accept its commit: such a
-membership is never returned.
+membership is never returned. A member that leads its group, and joins it anew because its topic has grown or came
+back, forgets to look for the answer if a poll ends while it waits (:meth:`PythonMember.membership`).
 """
 
 from __future__ import annotations
@@ -186,8 +187,14 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         return changes
 
     def membership(self) -> object | None:
-        """Return a snapshot of the membership, or None while there is no valid one."""
+        """Return a snapshot of the membership, or None while there is no valid one.
+
+        While it joins, the client is told that it is to join: it takes a partition that it has just dealt out for one
+        that it has, no longer wants to join, and would be of no generation for ever (3.0.12).
+        """
         metadata = self._consumer.group_metadata()
+        if metadata.state is MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()
         if not (metadata.generation_id > 0 and metadata.member_id and metadata.state is MemberState.STABLE):
             return None
         self._member_id = metadata.member_id
