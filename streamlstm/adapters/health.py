@@ -33,7 +33,8 @@ class Health:
         self._available = False
 
     def available(self) -> None:
-        """Note that the log answered, and took what there was to commit."""
+        """Note a turn of the loop, or a part of one, in which the log answered and took what there was to commit."""
+        self._turned_s = self._clock()
         self._available = True
 
     def not_started(self) -> str:

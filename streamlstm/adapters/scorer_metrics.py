@@ -85,7 +85,7 @@ class ScorerMetrics(Metrics):
         self._bytes = self.gauge("state_bytes", "Bytes of the rows of keys in memory.")
         self._evictions = self.counter("state_evictions_total", "Keys that left memory for want of room.")
         self._open_keys: set[Key] = set()
-        self._rate = 0.0
+        self._rate, self._evicted = 0.0, 0
         for reason in REASONS:
             self.dead_letters.labels(reason)
         for status in EVENT_STATUSES:
@@ -101,6 +101,7 @@ class ScorerMetrics(Metrics):
         self._budget.set(promised.budget.due(UNITS_MS["week"]))
         self._rate = promised.alarm_rate
         self._open_keys.clear()
+        self._evicted = 0
 
     def committed(self, commit: Commit, seconds: float) -> None:
         """Time a transaction, and the way of its events to here."""
@@ -112,7 +113,7 @@ class ScorerMetrics(Metrics):
                 self._age.observe(max(0.0, now_s - watermark_ms / 1000))
 
     def scored(self, outcome: Outcome, keys: int, row_bytes: int, evicted: int) -> None:
-        """Count a poll."""
+        """Count a transaction."""
         results = outcome.results
         counts = np.bincount(results.status, minlength=len(STATUSES)).tolist()
         for status, count in zip(EVENT_STATUSES, counts, strict=False):
@@ -129,7 +130,8 @@ class ScorerMetrics(Metrics):
         self._follow_alerts(outcome)
         self._keys.set(keys)
         self._bytes.set(row_bytes)
-        self._evictions.inc(evicted)
+        self._evictions.inc(evicted - self._evicted)
+        self._evicted = evicted
 
     def _follow_alerts(self, outcome: Outcome) -> None:
         """Know which keys have an alert open, without a look at those that have none."""

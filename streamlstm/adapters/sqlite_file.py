@@ -47,7 +47,8 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.parent.is_dir():
         raise LogError(f"{path}: there is no directory {path.parent}")
     with translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        # By one thread at a time, but not always the same: a commit may be stored beside the scoring.
+        db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             found = _prepare(db)
         except BaseException:

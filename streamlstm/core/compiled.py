@@ -47,7 +47,7 @@ if _CACHE is not None:
     config.CACHE_DIR = str(_CACHE)  # type: ignore[attr-defined]  # numba makes its settings at import
 
 
-_OPTIONS: dict[str, Any] = {"cache": _CACHE is not None, "error_model": "numpy", "fastmath": False}
+_OPTIONS: dict[str, Any] = {"cache": _CACHE is not None, "error_model": "numpy", "fastmath": False, "nogil": True}
 
 
 def compiled(function: Function) -> Function:

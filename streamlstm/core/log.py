@@ -71,8 +71,8 @@ class Standing(NamedTuple):
 class ScorerSession(Protocol):
     """One scorer's exclusive claims on partitions of one input topic.
 
-    Used by one thread: ``poll``, ``claims``, ``load_states``, ``commit``, again. Claims come and go only within
-    ``poll`` and ``rewind``: what a poll returned can be committed until the next.
+    Used by one thread at a time: ``poll``, ``claims``, then ``load_states`` and ``commit`` once or more often, again.
+    Claims come and go only within ``poll`` and ``rewind``: what a poll returned can be committed until the next.
     """
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:

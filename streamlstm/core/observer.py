@@ -15,7 +15,7 @@ from streamlstm.core.scorer import Outcome
 class Observer:
     """Takes no notice of anything; observers override what they want to know.
 
-    Called by the thread that polls, after the fact. A method must return soon and must not raise.
+    Called after the fact, by one thread at a time. A method must return soon and must not raise.
     """
 
     def polled(self, records: Sequence[Record], seconds: float, claims: Mapping[int, int], standing: Standing) -> None:
@@ -34,9 +34,9 @@ class Observer:
         """Note that the log answered, and took what there was to commit."""
 
     def scored(self, outcome: Outcome, keys: int, row_bytes: int, evicted: int) -> None:
-        """Note a poll that was scored and committed.
+        """Note events that were scored and committed.
 
-        ``keys`` in memory, ``row_bytes`` of their rows, and how many were ``evicted`` by this poll.
+        ``keys`` in memory, ``row_bytes`` of their rows, and how many were ``evicted`` since the last restart.
         """
 
     def restarted(self, bundle: Bundle, promised: Promised) -> None:

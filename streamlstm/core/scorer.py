@@ -93,8 +93,8 @@ class Scorer:
     """Scores polls of one topic, in order, with one bundle.
 
     Per poll: :meth:`read`, load the states of :meth:`missing` keys from the log, :meth:`score`,
-    :meth:`commit_of`, commit that to the log, and only then :meth:`accept`. Dropping an
-    :class:`Outcome` instead leaves the scorer as it was.
+    :meth:`commit_of`, commit that to the log, and :meth:`accept`. Dropping an :class:`Outcome` instead
+    leaves the scorer as it was; one that accepted what was then not committed is of no use any more.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Scorer:
         return {} if math.isinf(kept_ms) else {p: watermark - int(kept_ms) for p, watermark in watermarks.items()}
 
     def accept(self, outcome: Outcome) -> None:
-        """Make an outcome current, after its commit succeeded."""
+        """Make an outcome current."""
         self.arena.put(outcome.poll.keys, outcome.rows)
         self.watermarks.update(outcome.watermarks)
 

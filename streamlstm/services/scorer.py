@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import structlog
@@ -15,11 +16,12 @@ from streamlstm.adapters.schema_files import read_schema
 from streamlstm.core.budget import Promised
 from streamlstm.core.bundle import Alerting, Bundle
 from streamlstm.core.event import Parse
-from streamlstm.core.log import EventLog, Record, ScorerSession
+from streamlstm.core.log import EventLog, ScorerSession
 from streamlstm.core.observer import NOBODY, Observer
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.scorer import Outcome, Scorer
+from streamlstm.core.state import Arena
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.core.why import why
 from streamlstm.errors import BundleError, LogUnavailable
@@ -29,6 +31,7 @@ from streamlstm.services.log_url import open_log
 from streamlstm.services.metrics import scorer_observer
 from streamlstm.services.observed import observed
 from streamlstm.services.outage import Outage
+from streamlstm.services.pipeline import DEPTH, score_polled
 from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import ScoreSettings
 from streamlstm.services.stop import stop_on_signals
@@ -126,27 +129,6 @@ def _open_session(log: EventLog, bundle: Bundle, settings: ScoreSettings) -> Sco
     return session
 
 
-def score_poll(
-    session: ScorerSession,
-    scorer: Scorer,
-    records: Sequence[Record],
-    check: Callable[[Outcome], None] = lambda _: None,
-    observer: Observer = NOBODY,
-) -> Outcome:
-    """Take one poll through the core and commit it; the scorer's state moves only after the commit.
-
-    ``check`` may refuse what is about to be committed.
-    """
-    poll = scorer.read(records)
-    outcome = scorer.score(poll, session.load_states(scorer.missing(poll)))
-    check(outcome)
-    session.commit(scorer.commit_of(outcome))
-    evicted = scorer.arena.evicted
-    scorer.accept(outcome)
-    observer.scored(outcome, len(scorer.arena), scorer.arena.nbytes, scorer.arena.evicted - evicted)
-    return outcome
-
-
 def _loop(
     session: ScorerSession,
     bundle: Bundle,
@@ -156,20 +138,20 @@ def _loop(
     outage: Outage,
     observer: Observer,
 ) -> None:
-    cap, parse = BadRecordCap(settings.max_bad_records), parser_of(settings, bundle.schema)
+    parse = parser_of(settings, bundle.schema)
     reported, reported_s = 0, time.monotonic()
     scorer: Claimed | None = None
     while not stop.is_set():
         try:
             if scorer is None:
                 scorer = _resumed(session, bundle, settings, parse)
+                cap = BadRecordCap(settings.max_bad_records)  # what was not stored comes again, and is no second one
                 observer.restarted(bundle, promised_by(bundle, settings))
-            records = session.poll(settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
+            records = session.poll(DEPTH * settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
-                outcome = score_poll(session, scorer.scorer, records, cap.check, observer)
-                totals.add(outcome)
-                tell_alerts(outcome.alerts)
+                tell = partial(_tell, scorer.scorer.arena, totals, outage, observer)
+                score_polled(session, scorer.scorer, records, settings.poll_records, check=cap.check, stored=tell)
             elif settings.until_end and _at_end(session):
                 break
             outage.over()
@@ -182,6 +164,14 @@ def _loop(
             rate = (totals.events - reported) / elapsed_s
             totals.tell("progress", events_per_s=round(rate), keys_in_memory=len(scorer.scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
+
+
+def _tell(arena: Arena, totals: Totals, outage: Outage, observer: Observer, outcome: Outcome) -> None:
+    """Tell what was stored."""
+    outage.over()
+    totals.add(outcome)
+    tell_alerts(outcome.alerts)
+    observer.scored(outcome, len(arena), arena.nbytes, arena.evicted)
 
 
 def _at_end(session: ScorerSession) -> bool:

@@ -152,7 +152,7 @@ class ScoreSettings:
     max_keys: Positive = 1_000_000
     "Keys kept in memory; the least recently seen rest in the log and come back when needed."
     poll_records: Annotated[Whole, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 5_000
-    "Records taken at once, at most; each poll is one transaction."
+    "Records of a transaction, at most; a poll takes up to four times as many."
     max_bad_records: Positive = 10_000
     "Stop when so many records in a row cannot be decoded: the schema or the producer is wrong, not a record."
     retention_s: Seconds | None = None

@@ -1,6 +1,6 @@
 """What being watched costs a scorer: ``python -m tests.benchmarks.instrumentation``.
 
-The same polls with and without an observer, in turn, in one process, through score_poll and a log that costs
+The same polls with and without an observer, in turn, in one process, through score_polled and a log that costs
 nothing. The median of the pairwise ratios of the times is printed: 1.01 is one per cent slower.
 """
 
@@ -15,9 +15,9 @@ from streamlstm.adapters.scorer_metrics import ScorerMetrics
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import Record, Standing
 from streamlstm.core.observer import NOBODY, Observer
-from streamlstm.core.scorer import Scorer
+from streamlstm.core.scorer import Outcome, Scorer
 from streamlstm.services.observed import observed
-from streamlstm.services.scorer import score_poll
+from streamlstm.services.pipeline import score_polled
 from tests.builders import bundle, make_feed
 
 EVENTS = 20_000
@@ -69,9 +69,14 @@ class Memory:
 def seconds(records: Sequence[Record], poll_records: int, observer: Observer) -> float:
     """Return how long it takes to score all records."""
     session, scorer = observed(Memory(records), observer), Scorer(bundle())
+    arena = scorer.arena
+
+    def tell(outcome: Outcome) -> None:
+        observer.scored(outcome, len(arena), arena.nbytes, arena.evicted)
+
     started_s = time.perf_counter()
     while polled := session.poll(poll_records, 0.0):
-        score_poll(session, scorer, polled, observer=observer)
+        score_polled(session, scorer, polled, poll_records, stored=tell)
     return time.perf_counter() - started_s
 
 

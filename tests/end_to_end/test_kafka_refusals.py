@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
-from streamlstm.core.log import NewRecord
+from streamlstm.core.log import NewRecord, ScorerSession
 from streamlstm.core.record import decode_alert
 from streamlstm.errors import BadRecords, BundleError, LogError, OffsetExpired
 from tests import builders
@@ -103,6 +103,14 @@ def test_topic_that_grows_under_a_scorer_is_explained(stream: Stream, fleet: Fle
     assert "has grown: its partition 4 has no counterpart" in process.output
 
 
+def poll_without_waiting(session: ScorerSession) -> None:
+    """Poll for a time-out of these tests, and never wait in a poll."""
+    until_s = time.monotonic() + kafka_runs.TIMEOUT_S
+    while time.monotonic() < until_s:
+        session.poll(0, 0.0)
+        time.sleep(0.005)
+
+
 def test_topic_that_grows_is_noticed_although_polls_do_not_wait(stream: Stream) -> None:
     """Each poll ends before the group has answered; a client that then no longer asks would be in no group for ever."""
     with closing(stream.log()) as log, closing(log.open_session(stream.topic, stream.group)) as session:
@@ -110,11 +118,8 @@ def test_topic_that_grows_is_noticed_although_polls_do_not_wait(stream: Stream) 
             session.poll(0, 0.1)
         with closing(stream.broker.admin()) as admin:
             admin.create_partitions({stream.topic: stream.partitions + 1})
-        until_s = time.monotonic() + kafka_runs.TIMEOUT_S
         with pytest.raises(LogError, match="has grown: its partition 4 has no counterpart"):
-            while time.monotonic() < until_s:
-                session.poll(0, 0.0)
-                time.sleep(0.005)
+            poll_without_waiting(session)
 
 
 def test_positions_set_back_by_an_operator_are_refused(stream: Stream) -> None:

@@ -10,7 +10,7 @@ import pytest
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.scorer import Scorer
 from streamlstm.errors import Fenced
-from streamlstm.services.scorer import score_poll
+from streamlstm.services.pipeline import score_polled
 from tests import builders
 from tests.end_to_end import runs
 
@@ -39,15 +39,15 @@ def test_zombie_whose_lock_was_bypassed_is_fenced_and_leaves_nothing(tmp_path: P
     log, other = SqliteLog(path), SqliteLog(path)
     bundle = builders.expiring_bundle()
     zombie, scorer = log.open_session("events", "streamlstm"), Scorer(bundle)
-    score_poll(zombie, scorer, zombie.poll(100, 0.0))
+    score_polled(zombie, scorer, zombie.poll(100, 0.0), 100)
     late = zombie.poll(100, 0.0)
     zombie.close()  # its lock is gone, and it does not notice
 
     owner, owner_scorer = other.open_session("events", "streamlstm"), Scorer(bundle)
-    score_poll(owner, owner_scorer, owner.poll(60, 0.0))
+    score_polled(owner, owner_scorer, owner.poll(60, 0.0), 60)
     before = runs.outputs_of(path)
     with pytest.raises(Fenced, match="another scorer has taken over"):
-        score_poll(zombie, scorer, late)
+        score_polled(zombie, scorer, late, 100)
     assert runs.outputs_of(path) == before
     owner.close()
     log.close()

@@ -23,7 +23,7 @@ from streamlstm.core.scorer import Scorer
 from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
 from streamlstm.services import scorer as scorer_service
 from streamlstm.services.file_scorer import score_file
-from streamlstm.services.scorer import load_for, new_scorer, run, score_poll, tell_alerts
+from streamlstm.services.scorer import load_for, new_scorer, run, tell_alerts
 from streamlstm.services.settings import ScoreSettings
 from tests import builders
 from tests.alerts import make_alert
@@ -174,7 +174,8 @@ def test_run_tells_the_reasons_of_dead_letters(tmp_path: Path) -> None:
 
 def test_run_whose_records_are_mostly_dead_letters_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that changed its format is told at once, with an example; not again in each line that follows."""
-    monkeypatch.setattr(scorer_service, "REPORT_EVERY_S", 0.0)  # a line for each poll
+    monkeypatch.setattr(scorer_service, "REPORT_EVERY_S", 0.0)  # a line for each poll …
+    monkeypatch.setattr(scorer_service, "DEPTH", 1)  # … and each poll a transaction
     log = SqliteLog(tmp_path / "log.db")
     log.create_topic("events", 1)
     feed = builders.make_feed(40)
@@ -355,18 +356,6 @@ def test_load_without_bundle_or_schema_names_what_is_missing(bundle_directory: P
         load_for(make_settings(model=bundle_directory, stream=tmp_path / "gone.toml"))
 
 
-def test_score_poll_whose_commit_fails_leaves_the_scorer_as_it_was(tmp_path: Path) -> None:
-    """What is not stored is not current: neither rows nor watermarks."""
-    log = FaultyLog(runs.write_input(tmp_path / "log.db"))
-    log.faults = {("commit", 1): "before"}
-    session, scorer = log.open_session("events", "g"), Scorer(builders.expiring_bundle())
-    with pytest.raises(LogUnavailable):
-        score_poll(session, scorer, session.poll(10, 0.0))
-    assert (len(scorer.arena), scorer.watermarks) == (0, {})
-    session.close()
-    log.close()
-
-
 def test_settings_bound_the_keys_in_memory() -> None:
     """As many rows as were asked for, and no more."""
     scorer = new_scorer(builders.bundle(), make_settings(max_keys=3))
@@ -393,7 +382,7 @@ def test_settings_replace_the_bundles_alerting_one_by_one(tmp_path: Path) -> Non
     "faults",
     [
         {("poll", 3): "before"},
-        {("load_states", 4): "before"},
+        {("load_states", 2): "before"},
         {("commit", 5): "before"},
         {("commit", 5): "before", ("commit", 6): "before", ("poll", 9): "before"},
         {("commit", 5): "before", ("rewind", 1): "before"},

@@ -1,8 +1,8 @@
-"""A scorer's part in a consumer group: one poll is one Kafka transaction.
+"""A scorer's part in a consumer group: what a poll brings becomes a Kafka transaction, or a few.
 
 ::
 
-    poll → membership as of now → (score) → begin → scores, alerts, dead letters → changed states
+    poll → membership as of now → for each transaction: (score) → begin → scores, alerts, dead letters → changed states
          → positions, fenced by that membership → commit → only then are tables and positions moved
 
 A transaction is open only within :meth:`KafkaSession.commit`, partitions come and go only within

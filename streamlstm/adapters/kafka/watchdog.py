@@ -11,7 +11,7 @@ LOOK_EVERY_S = 1.0
 
 
 class Watchdog:
-    """Calls ``on_stuck``, once, with what is being done when that takes ``limit_s``. Used by one thread.
+    """Calls ``on_stuck``, once, with what is being done when that takes ``limit_s``. Used by one thread at a time.
 
     One thread watches for as long as this is open: to start one for each transaction cost each a millisecond.
     """
