@@ -32,26 +32,39 @@ SCORES_BACK, ALERTS_BACK, LETTERS_BACK, FEEDBACK_BACK = 200_000, 20_000, 5_000, 
 
 @dataclass
 class Lag:
-    """How far the scorer is behind the input: per partition, up to where events have a score or a dead letter."""
+    """How far the scorer is behind the input: per partition, up to where events have a score or a dead letter.
+
+    Nobody can tell where only some scores are told: most offsets between the first and the last one have neither.
+    """
 
     done: dict[int, int] = field(default_factory=dict)
+    _first: dict[int, int] = field(default_factory=dict)
+    _told: int = 0
 
     def take_scores(self, records: Sequence[Record]) -> None:
-        """Note the last score of each partition."""
-        for record in {record.partition: record for record in records}.values():
-            self._note(record.partition, msgspec.json.decode(record.value, type=_Offset).offset)
+        """Note the first and the last score of each partition."""
+        self._take(records, lambda record: msgspec.json.decode(record.value, type=_Offset).offset)
 
     def take_letters(self, records: Sequence[Record]) -> None:
-        """Note the last dead letter of each partition."""
-        for record in {record.partition: record for record in records}.values():
-            self._note(record.partition, int(dict(record.headers).get("offset", b"-1")))
+        """Note the first and the last dead letter of each partition."""
+        self._take(records, lambda record: int(dict(record.headers).get("offset", b"-1")))
 
     def events(self, ends: Sequence[int]) -> int:
         """Return how many events wait for a score, given the input's ends."""
         return sum(max(0, end - self.done.get(partition, 0)) for partition, end in enumerate(ends))
 
-    def _note(self, partition: int, offset: int) -> None:
-        self.done[partition] = max(self.done.get(partition, 0), offset + 1)
+    @property
+    def all_told(self) -> bool:
+        """Whether events have score records, all of them and not one in a hundred."""
+        return 2 * self._told >= sum(done - self._first[partition] for partition, done in self.done.items())
+
+    def _take(self, records: Sequence[Record], offset_of: Callable[[Record], int]) -> None:
+        self._told += len(records)
+        for record in {record.partition: record for record in records}.values():
+            self.done[record.partition] = max(self.done.get(record.partition, 0), offset_of(record) + 1)
+        for record in {record.partition: record for record in reversed(records)}.values():
+            first = offset_of(record)
+            self._first[record.partition] = min(self._first.get(record.partition, first), first)
 
 
 class Standstill:
@@ -69,6 +82,8 @@ class Standstill:
         quiet_ms = head["quiet_ms"]
         if quiet_ms is None:
             return bool(head["keys"] == 0)
+        if not head["all_told"]:
+            return False
         waits = self._waits_since_s is not None and now_s - self._waits_since_s >= PATIENCE_S
         return bool(waits or quiet_ms > max(LONG_MS, LONG_GAPS * head["gap_ms"]))
 
@@ -173,7 +188,10 @@ class Reader:
         with self._lock:
             state = self._board.state(time.time_ns() // 1_000_000)
         state["head"] |= {
-            "lag": self._lag.events(self._events.info.end_offsets) if self._events.info else None,
+            "all_told": self._lag.all_told,
+            "lag": self._lag.events(self._events.info.end_offsets)
+            if self._events.info and self._lag.all_told
+            else None,
             "behind": self._scores.behind(),
             "skipped": self._scores.skipped,
             "scores_there": self._scores.info is not None,

@@ -16,12 +16,12 @@ from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.adapters.web.app import Said
 from streamlstm.adapters.web.hub import Frame
 from streamlstm.core import feedback
-from streamlstm.core.log import NewRecord, Record
+from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.dashboard.board import Board
 from streamlstm.errors import LogError, LogUnavailable, SettingsError
 from streamlstm.services import dashboard, history
 from streamlstm.services.dashboard_desk import Desk
-from streamlstm.services.dashboard_reader import Reader, Standstill
+from streamlstm.services.dashboard_reader import Lag, Reader, Standstill
 from streamlstm.services.dashboard_source import BoardSource
 from streamlstm.services.history import first_offset, history_of
 from streamlstm.services.scorer import run
@@ -276,10 +276,43 @@ def test_scorer_stands_when_events_wait_or_none_come(
     standstill = Standstill()
     for now_s, quiet_s, lag in looks:
         quiet_ms = None if quiet_s is None else 1_000 * quiet_s
-        found = standstill.stands({"keys": 3, "quiet_ms": quiet_ms, "lag": lag, "gap_ms": 1_000.0}, now_s)
+        found = standstill.stands(
+            {"keys": 3, "quiet_ms": quiet_ms, "lag": lag, "gap_ms": 1_000.0, "all_told": True}, now_s
+        )
     assert found == stands
 
 
 def test_scorer_stands_before_the_first_score() -> None:
     """A page that has nothing to show is not live."""
-    assert Standstill().stands({"keys": 0, "quiet_ms": None, "lag": None, "gap_ms": 1_000.0}, 0.0)
+    assert Standstill().stands({"keys": 0, "quiet_ms": None, "lag": None, "gap_ms": 1_000.0, "all_told": True}, 0.0)
+
+
+@pytest.mark.parametrize(("scores", "letters", "all_told"), [
+    (range(500), (), True),
+    (range(0, 500, 100), (), False),
+    (range(0, 500, 7), (), False),
+    ((3, 499), [n for n in range(500) if n not in (3, 499)], True),
+    ((7,), (), True),
+    ((), (), True),
+])  # fmt: skip
+def test_lag_is_not_known_where_only_some_scores_are_told(
+    scores: Sequence[int], letters: Sequence[int], all_told: bool
+) -> None:
+    """As with ``--scores anomalous``: the page does not call events waiting that were scored."""
+    lag = Lag()
+    for first in (0, 250):  # two looks
+        part = range(first, first + 250)
+        lag.take_scores([told(n, b'{"offset": %d}' % n) for n in scores if n in part])
+        lag.take_letters([told(n, b"", (("offset", b"%d" % n),)) for n in letters if n in part])
+    assert lag.all_told == all_told
+
+
+def told(number: int, value: bytes, headers: Headers = ()) -> Record:
+    """Return an output record."""
+    return Record("events.scores", 0, number, 0, b"k", value, headers)
+
+
+def test_scorer_that_tells_only_some_scores_is_not_said_to_stand() -> None:
+    """Hours may pass without one."""
+    head = {"keys": 3, "quiet_ms": 9_000_000, "lag": None, "gap_ms": 1_000.0, "all_told": False}
+    assert not Standstill().stands(head, 0.0)

@@ -11,6 +11,7 @@ import pytest
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.log import NewRecord
 from tests.end_to_end.runs import assert_as_plain_run
+from tests.kafka_fixtures import UNCLOSED
 from tests.soak.feed import Feed
 from tests.soak.ground import Ground, KafkaGround, SqliteGround
 from tests.soak.memory import Samples
@@ -34,6 +35,7 @@ def test_two_minutes_of_faults_lose_and_double_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.proof
 @pytest.mark.timeout(1_200)
+@pytest.mark.filterwarnings(UNCLOSED)
 @pytest.mark.parametrize("place", [SqliteGround, KafkaGround])
 def test_minutes_of_faults_lose_and_double_nothing(
     place: Callable[[Path], SqliteGround | KafkaGround], tmp_path: Path, request: pytest.FixtureRequest

@@ -279,7 +279,8 @@ class KafkaSession:
             try:
                 self._member.reachable()
             except LogUnavailable:
-                self._cluster.info(self._names.topic)  # a topic that was deleted is not waited for
+                with suppress(LogUnavailable):  # the first says it better
+                    self._cluster.info(self._names.topic)  # a topic that was deleted is not waited for
                 raise
             heard = True
         if heard:
