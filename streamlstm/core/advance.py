@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from streamlstm.core.alert import (
     NOTHING,
     OPEN,
+    OPENED,
     RESOLVED,
 )
 from streamlstm.core.arithmetic import copy
 from streamlstm.core.channels import novelty, observe_channels, start_of_stillness, stillness
 from streamlstm.core.channels.seen import Seen
 from streamlstm.core.columns import (
+    BY_NEXT,
     BY_RESET,
     BY_SILENCE,
     DUPLICATE,
@@ -86,13 +88,22 @@ def _note_episode(i: int, integers: NDArray[np.int64], peak_score: np.float32, r
 
 
 @compiled
+def _note_cut(i: int, integers: NDArray[np.int64], peak_score: np.float32, results: Results) -> None:
+    """Note the episode that is open, before the event ``i`` may end it."""
+    results.cut_offset[i] = integers[OPENED_OFFSET]
+    results.cut_timestamp_ms[i] = integers[OPENED_TIMESTAMP_MS]
+    results.cut_events[i] = integers[EPISODE_EVENTS]
+    results.cut_peak_score[i] = peak_score
+
+
+@compiled
 def _start_anew(
     i: int, integers: NDArray[np.int64], floats: NDArray[np.float32], parameters: Parameters, results: Results
 ) -> None:
     """Empty a row, after a long silence or under a new model; an episode still open ends here."""
     if integers[PHASE] == OPEN:
         results.cut_short[i] = BY_SILENCE if integers[EVENTS] > 0 else BY_RESET
-        _note_episode(i, integers, floats[parameters.layout.episode + PEAK_SCORE], results)
+        _note_cut(i, integers, floats[parameters.layout.episode + PEAK_SCORE], results)
     scaler = integers[SCALER]
     integers[:] = 0
     integers[SCALER] = scaler
@@ -121,11 +132,16 @@ def _judge(
 ) -> None:
     """Turn the raw channels of event ``i`` into score, probability and action; then learn."""
     score = combine(results.surprises[i], results.raw[i], parameters.score)
+    was_open = integers[PHASE] == OPEN
+    if was_open:
+        _note_cut(i, integers, episode[PEAK_SCORE], results)
     probability, threshold, action = judge_score(integers, tails, episode, score, parameters.episode, parameters.tail)
     results.score[i] = score
     results.probability[i] = probability
     results.threshold[i] = threshold
     results.action[i] = action
+    if was_open and action == OPENED:
+        results.cut_short[i] = BY_NEXT
     if integers[PHASE] == OPEN or action == RESOLVED:
         _note_episode(i, integers, episode[PEAK_SCORE], results)
     results.adapting[i] = is_adapting(integers, parameters.episode)

@@ -2,7 +2,9 @@
 
 Hysteresis: an episode opens when the tail probability reaches the alarm rate, and counts an event as
 calm only above up to ten times that rate. Cool-down: after it is resolved, only a score above its peak
-opens a new one for a while. What an episode means for the threshold is :mod:`streamlstm.core.guard`'s.
+opens a new one for a while. An alert that stays open must not hide the next fault: after as many events without a
+flagged one as end an episode, one that is flagged even so ends it and opens the next. What an episode means for the
+threshold is :mod:`streamlstm.core.guard`'s.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from streamlstm.core.state import (
 from streamlstm.core.threshold import TAIL_PROBABILITY, tail_level
 
 CLOSED, OPEN, COOLING = 0, 1, 2  # phases
+LULL_EVENTS = COOLDOWN_EVENTS  # of an open episode, which has no cool-down: events since the last flagged one
 NOTHING, OPENED, UPDATED, RESOLVED = 0, 1, 2, 3  # actions
 ACTIONS = ("nothing", "opened", "updated", "resolved")
 
@@ -98,7 +101,7 @@ def _open(integers: NDArray[np.int64], episode: NDArray[np.float32], score: np.f
     integers[OPENED_OFFSET] = integers[LAST_OFFSET]
     integers[OPENED_TIMESTAMP_MS] = integers[LAST_TIMESTAMP_MS]
     integers[EPISODE_EVENTS] = 1
-    integers[CALM_EVENTS] = 0
+    integers[CALM_EVENTS] = integers[LULL_EVENTS] = 0
     episode[PEAK_SCORE] = score
     episode[REPORTED_SCORE] = score
     return OPENED
@@ -109,9 +112,13 @@ def _continue(
     integers: NDArray[np.int64],
     episode: NDArray[np.float32],
     score: np.float32,
+    flagged: bool,
     calm: bool,
     parameters: EpisodeParameters,
 ) -> int:
+    if flagged and integers[LULL_EVENTS] >= parameters.resolve_after_events:
+        return _open(integers, episode, score)
+    integers[LULL_EVENTS] = 0 if flagged else integers[LULL_EVENTS] + 1
     integers[EPISODE_EVENTS] += 1
     integers[CALM_EVENTS] = integers[CALM_EVENTS] + 1 if calm else 0
     episode[PEAK_SCORE] = max(episode[PEAK_SCORE], score)
@@ -138,11 +145,12 @@ def advance_episode(
     """Advance a row's episode by one scored event, in place, and return the action.
 
     ``integers`` already holds this event's offset and timestamp. ``probability`` opens an
-    episode; ``steady``, from the tail that the episode does not teach (:mod:`streamlstm.core.guard`), calms it down.
+    episode, also in place of one that is open; ``steady``, from the tail that the episode does not teach
+    (:mod:`streamlstm.core.guard`), calms it down.
     """
+    flagged = bool(probability <= parameters.alarm_rate)
     if integers[PHASE] == OPEN:
-        return _continue(integers, episode, score, is_calm(steady, parameters), parameters)
-    flagged = probability <= parameters.alarm_rate
+        return _continue(integers, episode, score, flagged, is_calm(steady, parameters), parameters)
     if integers[PHASE] == COOLING:
         integers[COOLDOWN_EVENTS] -= 1
         if integers[COOLDOWN_EVENTS] <= 0:

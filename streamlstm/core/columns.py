@@ -21,7 +21,7 @@ from streamlstm.core.threshold import TailParameters
 
 SCORED_EVENT, WARMING_UP, NO_VALUE, LATE, DUPLICATE, OUT_OF_ORDER_OFFSET = 0, 1, 2, 3, 4, 5
 SIDE_BY_SIDE = 8  # events, at most
-BY_SILENCE, BY_RESET = 1, 2  # why an open episode was cut short by starting its key anew
+BY_SILENCE, BY_RESET, BY_NEXT = 1, 2, 3  # why an open episode was cut short: its key started anew; the next one began
 STATUSES = ("scored", "warming_up", "no_value", "late", "duplicate", "offset")
 
 
@@ -55,8 +55,8 @@ class Results(NamedTuple):
     """What each event left behind, as columns (n, …).
 
     ``score``, ``probability`` and ``threshold`` are NaN unless ``status`` is scored. ``opened_offset``
-    is −1 outside an episode. ``cut_short`` says why the row was started anew with an
-    episode still open, or 0; the episode columns then describe that one. ``adapting`` says that the
+    is −1 outside an episode. ``cut_short`` says why an episode that was open ended with this event although it had not
+    calmed down, or 0; if not 0, the columns that begin with ``cut`` describe that one. ``adapting`` says that the
     threshold has learned from the episode. ``location`` and ``scale``
     (n, D) are the forecast one event ahead, ``inputs`` (n, D) what came, all in squashed deviations;
     ``shares`` (n, D) is filled where an alert acts, or everywhere if asked for. ``errors`` and ``hidden`` are filled
@@ -74,6 +74,10 @@ class Results(NamedTuple):
     opened_timestamp_ms: NDArray[np.int64]
     episode_events: NDArray[np.int64]
     peak_score: NDArray[np.float32]
+    cut_offset: NDArray[np.int64]
+    cut_timestamp_ms: NDArray[np.int64]
+    cut_events: NDArray[np.int64]
+    cut_peak_score: NDArray[np.float32]
     raw: NDArray[np.float32]
     surprises: NDArray[np.float32]
     inputs: NDArray[np.float32]
@@ -105,6 +109,10 @@ def new_results(events: int, parameters: Parameters, *, trace: bool = False) -> 
         opened_timestamp_ms=np.zeros(events, np.int64),
         episode_events=np.zeros(events, np.int64),
         peak_score=floats(events),
+        cut_offset=np.full(events, -1, np.int64),
+        cut_timestamp_ms=np.zeros(events, np.int64),
+        cut_events=np.zeros(events, np.int64),
+        cut_peak_score=floats(events),
         raw=floats(events, channels),
         surprises=floats(events, channels),
         inputs=floats(events, values),

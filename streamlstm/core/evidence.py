@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlstm.core.alert import ACTIONS, NOTHING, RESOLVED, alert_id
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.channels import NAMES
-from streamlstm.core.columns import BY_SILENCE, DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
+from streamlstm.core.columns import BY_NEXT, BY_RESET, BY_SILENCE, DUPLICATE, LATE, SCORED_EVENT, STATUSES, Results
 from streamlstm.core.event import EventBatch
 from streamlstm.core.feature import BAND_LIMIT, unsquash_all
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord
 
 Told = Literal["all", "anomalous", "sampled"]  # which events have a score record
+REASONS: dict[int, Literal["silence", "reset", "followed"]] = {
+    BY_SILENCE: "silence",
+    BY_RESET: "reset",
+    BY_NEXT: "followed",
+}
 SAMPLED_OF = 100  # events of a partition, of which one is told although nothing is unusual about it
 
 
@@ -29,7 +33,8 @@ def positions_told(batch: EventBatch, results: Results, told: Told, alarm_rate: 
     """
     kept = (results.status != LATE) & (results.status != DUPLICATE)
     if told != "all":
-        notable = (results.opened_offset >= 0) | (results.probability <= alarm_rate)
+        in_episode = (results.opened_offset >= 0) | (results.cut_short != 0)
+        notable = in_episode | (results.probability <= alarm_rate)
         kept &= notable | (batch.offset % SAMPLED_OF == 0) if told == "sampled" else notable
     return np.flatnonzero(kept).tolist()
 
@@ -51,15 +56,14 @@ def score_records(
         results.probability[told].tolist(),
         results.threshold[told].tolist(),
         results.opened_offset[told].tolist(),
-        results.cut_short[told].tolist(),
         strict=True,
     )
     model = bundle.name
     explained = _explained(told, batch, results, bundle) if explain_all else {}
     records = []
-    for i, partition, time_ms, offset, status, score, probability, threshold, opened, cut_short in columns:
+    for i, partition, time_ms, offset, status, score, probability, threshold, opened in columns:
         key = batch.keys[i]
-        alert = None if opened < 0 or cut_short else alert_id(topic, partition, opened)
+        alert = None if opened < 0 else alert_id(topic, partition, opened)
         if status == SCORED_EVENT:
             numbers = score, probability, threshold, alert, explained.get(i, [])
             record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, *numbers)
@@ -70,13 +74,21 @@ def score_records(
 
 
 def alert_records(topic: str, batch: EventBatch, results: Results, bundle: Bundle) -> list[AlertRecord]:
-    """Return the alert records of a poll, in the order of its events."""
-    acting = np.flatnonzero((results.action != NOTHING) | (results.cut_short != 0)).tolist()
+    """Return the alert records of a poll, in the order of :func:`acting`."""
     return [
-        _cut_short(topic, i, batch, results, bundle)
-        if results.cut_short[i]
-        else _acted(topic, i, batch, results, bundle)
-        for i in acting
+        _cut_short(topic, i, batch, results, bundle) if cut else _acted(topic, i, batch, results, bundle)
+        for i, cut in acting(results)
+    ]
+
+
+def acting(results: Results) -> list[tuple[int, bool]]:
+    """Return the positions of the events that have an alert record, in order, each with whether it tells the end of an
+    episode that was cut short; an event that ends one and opens the next comes twice."""
+    return [
+        (i, cut)
+        for i in np.flatnonzero((results.action != NOTHING) | (results.cut_short != 0)).tolist()
+        for cut in (True, False)
+        if (results.cut_short[i] if cut else results.action[i])
     ]
 
 
@@ -84,9 +96,15 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
     """Return what the scored event ``i`` did to its key's episode, with the evidence."""
     adapting = bool(results.adapting[i])
     resolved = results.action[i] == RESOLVED
-    return msgspec.structs.replace(
-        _change(topic, i, batch, results, bundle),
-        action=ACTIONS[results.action[i]],
+    opened_offset = int(results.opened_offset[i])
+    return AlertRecord(
+        id=alert_id(topic, int(batch.partition[i]), opened_offset),
+        action=ACTIONS[results.action[i]],  # type: ignore[arg-type]
+        **_of_event(topic, i, batch, bundle),
+        opened_offset=opened_offset,
+        since_ms=int(results.opened_timestamp_ms[i]),
+        events=int(results.episode_events[i]),
+        peak_score=float(results.peak_score[i]),
         score=float(results.score[i]),
         tail_probability=float(results.probability[i]),
         threshold=float(results.threshold[i]),
@@ -98,28 +116,31 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
 
 
 def _cut_short(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
-    """Return the end of an episode whose key was started anew; told at the key's next event."""
-    reason = "silence" if results.cut_short[i] == BY_SILENCE else "reset"
-    return msgspec.structs.replace(_change(topic, i, batch, results, bundle), reason=reason)
-
-
-def _change(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:
-    """Return what every alert record says of its episode and of event ``i``."""
-    partition, opened_offset = int(batch.partition[i]), int(results.opened_offset[i])
+    """Return the end of an episode that had not calmed down; event ``i`` opens the next, or is the first of its key
+    that was started anew."""
+    opened_offset = int(results.cut_offset[i])
     return AlertRecord(
-        id=alert_id(topic, partition, opened_offset),
+        id=alert_id(topic, int(batch.partition[i]), opened_offset),
         action="resolved",
-        key=batch.keys[i].decode(),
-        topic=topic,
-        partition=partition,
+        **_of_event(topic, i, batch, bundle),
         opened_offset=opened_offset,
-        offset=int(batch.offset[i]),
-        since_ms=int(results.opened_timestamp_ms[i]),
-        time_ms=int(batch.timestamp_ms[i]),
-        events=int(results.episode_events[i]),
-        peak_score=float(results.peak_score[i]),
-        model=bundle.name,
+        since_ms=int(results.cut_timestamp_ms[i]),
+        events=int(results.cut_events[i]),
+        peak_score=float(results.cut_peak_score[i]),
+        reason=REASONS[int(results.cut_short[i])],
     )
+
+
+def _of_event(topic: str, i: int, batch: EventBatch, bundle: Bundle) -> dict[str, Any]:
+    """Return what every alert record says of event ``i``."""
+    return {
+        "key": batch.keys[i].decode(),
+        "topic": topic,
+        "partition": int(batch.partition[i]),
+        "offset": int(batch.offset[i]),
+        "time_ms": int(batch.timestamp_ms[i]),
+        "model": bundle.name,
+    }
 
 
 def _explained(

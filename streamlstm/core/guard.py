@@ -13,9 +13,10 @@ Two tails, because two promises are at odds. The **steady** one learns from what
   world went back, and the old tail is in force again at once; else one long fault would raise the threshold
   for as long as the tail remembers.
 
-The **quick** one begins as a copy of it with each episode, learns every event after that, and is dropped at the end of
+The **quick** one begins as a copy of it with each episode, goes where the scores go, and is dropped at the end of
 the cool-down. Until then events are judged by it: flagged is what is unusual even for the episode. So an alert that is
-open is not told anew event by event, and the share of events flagged stays near the one promised. Whether the episode
+open is not told anew event by event, the share of events flagged stays near the one promised, and what is flagged after
+a lull is another fault, with an alert of its own. Whether the episode
 is over, and whether a worse one begins in its cool-down, is the steady tail's to say.
 """
 
@@ -42,9 +43,9 @@ from streamlstm.core.state import (
 from streamlstm.core.threshold import (
     TailParameters,
     adapt_tail,
+    follow_episode,
     learn_peak,
     learn_start,
-    learn_tail,
     score_at,
     tail_probability,
 )
@@ -79,7 +80,7 @@ def judge_score(
     probability = tail_probability(score, in_force, parameters)
     threshold = score_at(parameters.alarm_rate, in_force, parameters)
     if phase != CLOSED:
-        learn_tail(score, quick_tail, parameters.learning_rate, parameters)
+        follow_episode(score, quick_tail, parameters)
     action = advance_episode(integers, peaks, score, probability, steady, episode)
     _learn_steady(integers, tails, peaks, score, steady, action, episode, parameters)
     return probability, threshold, action

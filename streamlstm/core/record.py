@@ -54,7 +54,8 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     belong to the event that opened it, ``time_ms`` and ``offset`` to the event this record is about.
     ``channels`` are the decades of surprise of each channel. ``reason`` says why it was resolved:
     ``calm``, ``adapted`` (the world stayed different, the threshold followed), ``silence`` (the key sent
-    nothing for so long that it starts anew) or ``reset`` (it starts anew under another model). Replay
+    nothing for so long that it starts anew), ``reset`` (it starts anew under another model) or ``followed`` (it had not
+    calmed down, but was quiet for itself, and this event opened the next one: its record comes right after). Replay
     ``opened_offset``…``offset`` to see it again.
     """
 
@@ -74,7 +75,7 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tail_probability: float | None = None
     threshold: float | None = None
     adapting: bool = False
-    reason: Literal["calm", "adapted", "silence", "reset"] | None = None
+    reason: Literal["calm", "adapted", "silence", "reset", "followed"] | None = None
     channels: dict[str, float] = {}
     features: list[FeatureEvidence] = []
 

@@ -132,6 +132,20 @@ def learn_tail(score: np.float32, tail: NDArray[np.float32], rate: np.float32, p
 
 
 @compiled
+def follow_episode(score: np.float32, tail: NDArray[np.float32], parameters: TailParameters) -> None:
+    """Move the tail of an open episode by one of its scores, in place.
+
+    A flagged score takes the tail along, at once, so that as high a one is flagged no more; and the tail's start moves
+    as always. Its scale stays: stretched by a score that climbs, the tail would lie above the next fault for as long
+    as it remembers.
+    """
+    beyond = score - (tail[TAIL_START] + parameters.largest_excess * tail[TAIL_SCALE])
+    exceeds = score > tail[TAIL_START]
+    tail[TAIL_START] += max(beyond, _F(0.0))
+    learn_start(exceeds, tail, parameters.learning_rate, parameters)
+
+
+@compiled
 def _stretch(excess: np.float32, tail: NDArray[np.float32], rate: np.float32, parameters: TailParameters) -> None:
     learned = min(excess, parameters.largest_excess) / parameters.mean_excess
     scale = tail[TAIL_SCALE] * (_F(1.0) + rate * (learned - _F(1.0)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlstm.core.alert import NOTHING
+from streamlstm.core.evidence import acting
 from streamlstm.core.record import AlertRecord
 from streamlstm.core.scorer import Scorer
 from streamlstm.evaluation.detection import Detection
@@ -66,10 +66,10 @@ def run(
         here = at[first + outcome.poll.batch.record_index]
         score[here], threshold[here] = results.score, results.threshold
         flagged[here] = results.probability <= trained.bundle.alerting.alarm_rate
-        alert[here] = np.where(results.cut_short != 0, -1, results.opened_offset)
+        alert[here] = results.opened_offset
         location[here], scale[here] = results.location, results.scale
-        acting = here[(results.action != NOTHING) | (results.cut_short != 0)]
-        alerts += [(i, record) for i, record in zip(acting.tolist(), outcome.alerts, strict=True) if stream.test[i]]
+        places = here[[i for i, _ in acting(results)]].tolist()
+        alerts += [(i, record) for i, record in zip(places, outcome.alerts, strict=True) if stream.test[i]]
     return Run(trained, Detection(NAME, score, flagged, alert), location, scale, threshold, alerts)
 
 

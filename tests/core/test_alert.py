@@ -152,3 +152,33 @@ def test_episode_older_than_the_hold_says_so_once() -> None:
 def test_alert_id_is_where_the_episode_opened() -> None:
     """The id is a place in the log, so that a retry makes the same one."""
     assert alert_id("events", 3, 1042) == "events:3:1042"
+
+
+@pytest.mark.parametrize(("quiet", "follows"), [(2, False), (3, True), (50, True)])
+def test_event_flagged_after_a_lull_opens_the_next_episode(quiet: int, follows: bool) -> None:
+    """An alert that is open for want of calm, and quiet for itself, does not hide the next fault."""
+    episode = Episode(resolve=3)
+    episode.feed((FLAGGED, 6.0), (FLAGGED, 7.0))
+    assert episode.feed(*[(WARY, 3.0)] * quiet) == [NOTHING] * quiet
+    (action,) = episode.feed((FLAGGED, 5.0))
+    assert action == (OPENED if follows else NOTHING)
+    assert episode.phase == OPEN
+    assert episode.integers[OPENED_OFFSET] == (102 + quiet if follows else 100)
+    assert episode.integers[EPISODE_EVENTS] == (1 if follows else 3 + quiet)
+    assert episode.floats[PEAK_SCORE] == (5.0 if follows else 7.0)
+
+
+def test_lull_is_counted_from_the_last_flagged_event() -> None:
+    """Flagged events near one another are one fault, however long; and the next episode has a lull of its own."""
+    episode = Episode(resolve=3)
+    episode.feed((FLAGGED, 6.0))
+    pulses = [(WARY, 3.0), (WARY, 3.0), (FLAGGED, 6.0)] * 5
+    assert OPENED not in episode.feed(*pulses)
+    assert episode.feed(*[(WARY, 3.0)] * 3, (FLAGGED, 6.0), *pulses).count(OPENED) == 1
+
+
+def test_cool_down_says_nothing_of_a_later_lull() -> None:
+    """What is left of it does not count as events without a flagged one."""
+    episode = Episode(resolve=3, cooldown=100)
+    assert episode.feed((FLAGGED, 6.0), *[(CALM, 1.0)] * 3)[-1] == RESOLVED
+    assert episode.feed((FLAGGED, 7.0), (FLAGGED, 7.0)) == [OPENED, NOTHING]

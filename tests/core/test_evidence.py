@@ -109,12 +109,30 @@ def test_shift_that_stays_is_resolved_as_adapted_after_the_hold() -> None:
     feed[AT:] = [changed(record, pressure=2.6) for record in feed[AT:]]
     alerting = Alerting(alarm_rate=1e-3, resolve_after_events=8, cooldown_events=16, hold_events=40)
     alerts = run_polls(Scorer(bundle(), alerting=alerting), [feed]).alert_records
-    episode = [alert for alert in alerts if alert.id == alerts[0].id]
-    told = [alert for alert in episode if alert.events == 41]
-    assert [(alert.action, alert.adapting) for alert in told] == [("updated", True)]
-    assert (episode[-1].action, episode[-1].reason) == ("resolved", "adapted")
-    assert episode[-1].events > 41
-    assert not any(alert.adapting for alert in episode if alert.events <= 40)
+    told = [alert for alert in alerts if alert.offset == AT + 40]
+    assert [(alert.action, alert.events, alert.adapting) for alert in told] == [("updated", 41, True)]
+    assert (alerts[-1].action, alerts[-1].reason) == ("resolved", "adapted")
+    assert not any(alert.adapting for alert in alerts if alert.offset < AT + 40)
+
+
+def test_fault_within_an_open_alert_ends_it_and_opens_its_own() -> None:
+    """A level that stays different holds one alert open; the spike after a lull has an alert, with its evidence."""
+    feed = make_feed(400, ("a",), seed=21)
+    feed[AT:] = [changed(record, pressure=2.6) for record in feed[AT:]]
+    spike = AT + 200
+    feed[spike] = changed(feed[spike], flow=40.0)
+    alerting = Alerting(alarm_rate=1e-3, resolve_after_events=8, cooldown_events=16, hold_events=10_000)
+    run = run_polls(Scorer(bundle(), alerting=alerting), [feed])
+    resolved, opened = (alert for alert in run.alert_records if alert.offset == spike)
+    before = next(alert for alert in run.alert_records if alert.id == resolved.id)
+    assert (resolved.action, resolved.reason, resolved.features) == ("resolved", "followed", [])
+    assert (opened.action, opened.reason, opened.events) == ("opened", None, 1)
+    assert (before.action, opened.id) == ("opened", f"events:0:{spike}")
+    assert (resolved.since_ms, resolved.events) == (before.time_ms, spike - before.offset)
+    assert resolved.peak_score == max(record.score or 0.0 for record in run.score_records[before.offset : spike])
+    assert opened.peak_score == opened.score == run.score_records[spike].score
+    assert evidence(opened)["flow"].actual == 40.0 > evidence(opened)["flow"].high
+    assert [record.alert for record in run.score_records[spike - 1 : spike + 1]] == [resolved.id, opened.id]
 
 
 def test_evidence_of_a_frame_lists_its_samples_with_null_where_missing() -> None:
@@ -123,7 +141,7 @@ def test_evidence_of_a_frame_lists_its_samples_with_null_where_missing() -> None
     at = 2 * 120 + 1
     feed[at] = changed(feed[at], heat=[None, 1900.0], speed=None)
     alerts = run_polls(Scorer(rich().bundle), [feed]).alert_records
-    (told,) = [alert for alert in alerts if alert.offset == at]
+    (told,) = [alert for alert in alerts if alert.offset == at and alert.features]
     found = evidence(told)
     assert found["heat"].actual == [None, 1900.0]
     assert found["speed"].actual == [None, None]

@@ -68,6 +68,7 @@ def test_feed_of_these_tests_holds_all_that_can_happen() -> None:
         ("updated", None),
         ("resolved", "calm"),
         ("resolved", "adapted"),
+        ("resolved", "followed"),
     }
     assert len({alert.key for alert in run.alert_records}) > 2
     assert [dict(dead.headers)["reason"] for dead in run.dead_letters] == [b"late", b"invalid", b"duplicate"]
