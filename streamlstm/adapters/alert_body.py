@@ -94,13 +94,13 @@ def idempotency_key(alert: AlertRecord) -> str:
 
 
 def _for_alertmanager(alert: AlertRecord, link: str, now_s: float, hold_s: float) -> _Alertmanager:
-    """The labels are the same through an episode, else its end would not be understood; so no model among them."""
+    """The labels are the same through an episode, else its end would not be understood; so no model among them. The id
+    is: an episode that follows at once would else be taken for the same alert still firing, and not be told."""
     since_s = alert.since_ms / 1000
     ended_s = max(since_s, min(alert.time_ms / 1000, now_s))
     annotations = {
         "summary": _summary(alert, _plain),
         "description": "\n".join(_feature(feature, _plain) for feature in _worst(alert)),
-        "id": alert.id,
         "action": alert.action,
         "why": why(alert) or "",
         "reason": alert.reason or "",
@@ -110,7 +110,7 @@ def _for_alertmanager(alert: AlertRecord, link: str, now_s: float, hold_s: float
         "offsets": f"{alert.opened_offset}..{alert.offset} of partition {alert.partition}",
     }
     return _Alertmanager(
-        labels={"alertname": "StreamlstmAnomaly", "topic": alert.topic, "key": alert.key},
+        labels={"alertname": "StreamlstmAnomaly", "topic": alert.topic, "key": alert.key, "id": alert.id},
         annotations={name: text for name, text in annotations.items() if text},
         startsAt=_iso(since_s),
         endsAt=_iso(ended_s if alert.action == "resolved" else max(now_s, since_s) + hold_s),

@@ -49,16 +49,20 @@ def score_polled(
     *,
     check: Callable[[Outcome], None] = lambda _: None,
     stored: Callable[[Outcome], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Take polled records through the core and store what comes of them, ``most`` records in each transaction.
 
-    ``check`` may refuse what is about to be stored; ``stored`` is told what was. The session is used by one thread at
-    a time. If this raises, the scorer may know more than the log: it is not to be used any more.
+    ``check`` may refuse what is about to be stored; ``stored`` is told what was. With ``stop`` the transactions that
+    were not begun are left out, and the session is not to be polled again. It is used by one thread at a time. If this
+    raises, the scorer may know more than the log: it is not to be used any more.
     """
     last = max(0, len(records) - 1) // most * most
     with ThreadPoolExecutor(1, "commit") as beside:  # starts no thread unless it is used
         writer = Writer(session, beside, stored)
         for first in range(0, last + 1, most):
+            if first > 0 and stop():
+                break
             try:
                 poll = scorer.read(records[first : first + most])
                 missing = scorer.missing(poll)
@@ -71,7 +75,9 @@ def score_polled(
                 writer.wait()
             if first < last:
                 writer.start(commit, outcome)
+                scorer.accept(outcome)
             else:
                 session.commit(commit)
-            scorer.accept(outcome)
-        stored(outcome)
+                scorer.accept(outcome)
+                stored(outcome)
+        writer.wait()

@@ -138,20 +138,21 @@ def _loop(
     outage: Outage,
     observer: Observer,
 ) -> None:
-    parse = parser_of(settings, bundle.schema)
+    cap, parse = BadRecordCap(settings.max_bad_records), parser_of(settings, bundle.schema)
     reported, reported_s = 0, time.monotonic()
     scorer: Claimed | None = None
     while not stop.is_set():
         try:
             if scorer is None:
                 scorer = _resumed(session, bundle, settings, parse)
-                cap = BadRecordCap(settings.max_bad_records)  # what was not stored comes again, and is no second one
+                cap.go_back()
                 observer.restarted(bundle, promised_by(bundle, settings))
             records = session.poll(DEPTH * settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
-                tell = partial(_tell, scorer.scorer.arena, totals, outage, observer)
-                score_polled(session, scorer.scorer, records, settings.poll_records, check=cap.check, stored=tell)
+                stored = partial(_stored, scorer.scorer.arena, cap, totals, outage, observer)
+                most = settings.poll_records
+                score_polled(session, scorer.scorer, records, most, check=cap.check, stored=stored, stop=stop.is_set)
             elif settings.until_end and _at_end(session):
                 break
             outage.over()
@@ -166,9 +167,12 @@ def _loop(
             reported, reported_s = totals.events, time.monotonic()
 
 
-def _tell(arena: Arena, totals: Totals, outage: Outage, observer: Observer, outcome: Outcome) -> None:
-    """Tell what was stored."""
+def _stored(
+    arena: Arena, cap: BadRecordCap, totals: Totals, outage: Outage, observer: Observer, outcome: Outcome
+) -> None:
+    """Count and tell what was stored."""
     outage.over()
+    cap.commit(outcome)
     totals.add(outcome)
     tell_alerts(outcome.alerts)
     observer.scored(outcome, len(arena), arena.nbytes, arena.evicted)

@@ -104,17 +104,29 @@ class BadRecordCap:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._in_a_row = 0
+        self._in_a_row = self._committed = 0
 
     def check(self, outcome: Outcome) -> None:
-        """Count a poll that is not committed yet; a record that can be decoded starts the count anew."""
-        bad = outcome.poll.rejections
-        self._in_a_row = self._in_a_row + len(bad) if len(bad) == len(outcome.poll.records) else 0
+        """Count records that are not committed yet; one that can be decoded starts the count anew."""
+        self._in_a_row = _bad_in_a_row(self._in_a_row, outcome)
         if self._in_a_row >= self._most:
-            record, reason, detail = bad[0]
+            record, reason, detail = outcome.poll.rejections[0]
             raise BadRecords(
-                f"{self._in_a_row} records in a row cannot be decoded; first of this poll: topic {record.topic!r} "
-                f"partition {record.partition} offset {record.offset}: {reason}: {detail}. This poll is not committed. "
+                f"{self._in_a_row} records in a row cannot be decoded; first of the last: topic {record.topic!r} "
+                f"partition {record.partition} offset {record.offset}: {reason}: {detail}. They are not committed. "
                 "Mend the producer, or score with the right schema and bundle; to make dead letters of all of them, "
                 "raise --max-bad-records"
             )
+
+    def commit(self, outcome: Outcome) -> None:
+        """Note that these were committed."""
+        self._committed = _bad_in_a_row(self._committed, outcome)
+
+    def go_back(self) -> None:
+        """Forget what was not committed: it comes again."""
+        self._in_a_row = self._committed
+
+
+def _bad_in_a_row(before: int, outcome: Outcome) -> int:
+    bad = len(outcome.poll.rejections)
+    return before + bad if bad == len(outcome.poll.records) else 0

@@ -122,14 +122,15 @@ def test_slack_text_hostile_key_neither_mentions_nor_links() -> None:
 
 
 def test_alertmanager_episode_keeps_labels_and_start() -> None:
-    """Alertmanager knows an alert by its labels, and joins records whose times overlap."""
+    """Alertmanager knows an alert by its labels, and joins records whose times overlap; a next episode is another."""
     opened, updated, resolved = (
         body_of("alertmanager", make_alert(action=action, model=f"model-{action}"))[0]
         for action in ("opened", "updated", "resolved")
     )
 
+    assert opened["labels"].pop("id") != body_of("alertmanager", make_alert(id="events:0:9"))[0]["labels"]["id"]
     assert opened["labels"] == {"alertname": "StreamlstmAnomaly", "topic": "events", "key": "pump-7"}
-    assert opened["labels"] == updated["labels"] == resolved["labels"]
+    assert updated["labels"] == resolved["labels"] == {**opened["labels"], "id": make_alert().id}
     assert opened["startsAt"] == updated["startsAt"] == resolved["startsAt"] == "2023-11-14T22:13:20.000Z"
 
 

@@ -1,7 +1,9 @@
 """What scoring costs beside the bare client: ``python -m tests.benchmarks.kafka_throughput``. Starts its own broker.
 
-Exactly once: a backlog is scored, one transaction a poll. Beside it the same client, without scoring: it consumes the
-same events, produces the same records to the same topics, and commits the same positions in the same transactions.
+Exactly once: a backlog is scored, one transaction stored while the events of the next are scored, as a scorer that is
+behind does. Beside it the same client, without scoring: it consumes the same events, produces the same records to the
+same topics, and commits the same positions in the same transactions. Where the time goes is told of scoring one
+transaction after the other.
 Restore: the states of a changelog are read as after a restart. Beside it the same client reading the same bytes.
 
 Medians of the repeats, and of the ratios of the runs that followed each other. Broker and client share
@@ -48,6 +50,7 @@ from streamlstm.core.log import NewRecord, ScorerSession
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.services.collector import collected_seldom
+from streamlstm.services.pipeline import DEPTH, score_polled
 from tests.benchmarks.core_step import CHANNELS, bundle
 
 PARTITIONS = 4
@@ -279,33 +282,57 @@ def feed(events: int, keys: int) -> Iterator[NewRecord]:
         yield NewRecord(event["sensor"].encode(), msgspec.json.encode(event), (), key % PARTITIONS)
 
 
-def score(
-    clients: Clients, bootstrap: str, model: Bundle, events: int, most: int, *, keep: bool, told: Told = "all"
-) -> Run:
-    """Score the topic under a new group, exactly once."""
-    watch = Stopwatch()
-    stage_of = {"begin": "rest", "states": "produce", "offsets": "offsets", "end": "commit"}
-    config = KafkaConfig((bootstrap,), instance=uuid.uuid4().hex)
-    log = KafkaLog(config, on_step=lambda step: watch.stop(stage_of.get(step, "produce")), clients=clients)
+@contextmanager
+def joined(
+    clients: Clients, bootstrap: str, on_step: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[ScorerSession, str]]:
+    """Yield a session of a new group that has all partitions, and the name of its changelog, which is there."""
+    log = KafkaLog(KafkaConfig((bootstrap,), instance=uuid.uuid4().hex), on_step=on_step, clients=clients)
     group = f"scored-{uuid.uuid4().hex[:8]}"
     with closing(log), closing(log.open_session(TOPIC, group)) as session:
         while len(session.claims()) < PARTITIONS:
             session.poll(0, 0.1)
-        log.cluster.create(changelog_topic(TOPIC, group), PARTITIONS, {})
-        scorer, done, transactions = Scorer(model, told=told), 0, []
+        changelog = changelog_topic(TOPIC, group)
+        log.cluster.create(changelog, PARTITIONS, {})
+        yield session, changelog
+
+
+def score(clients: Clients, bootstrap: str, model: Bundle, events: int, most: int, told: Told = "all") -> float:
+    """Score the topic under a new group, exactly once; return the seconds it took."""
+    with joined(clients, bootstrap) as (session, _):
+        return score_backlog(session, Scorer(model, told=told), events, most)
+
+
+def score_backlog(session: ScorerSession, scorer: Scorer, events: int, most: int) -> float:
+    """Do what ``services.scorer`` does with so many events; return the seconds it took."""
+    done, started_s = 0, time.perf_counter()
+    while done < events:
+        records = session.poll(DEPTH * most, 1.0)
+        if records:
+            score_polled(session, scorer, records, most)
+        done += len(records)
+    return time.perf_counter() - started_s
+
+
+def score_staged(clients: Clients, bootstrap: str, model: Bundle, events: int, most: int) -> Run:
+    """Score the topic under a new group, one transaction after the other, and note where the time goes."""
+    watch = Stopwatch()
+    stage_of = {"begin": "rest", "states": "produce", "offsets": "offsets", "end": "commit"}
+    with joined(clients, bootstrap, lambda step: watch.stop(stage_of.get(step, "produce"))) as (session, changelog):
+        scorer, done, transactions = Scorer(model), 0, []
         watch.__init__()  # type: ignore[misc]
         started_s = time.perf_counter()
         while done < events:
             commit, count = one_poll(session, scorer, most, watch)
             done += count
-            if keep and count:
-                transactions.append(transaction_of(commit, count, changelog_topic(TOPIC, group)))
+            if count:
+                transactions.append((commit, count))
         seconds = time.perf_counter() - started_s
-    return Run(seconds, transactions, watch.seconds)
+    return Run(seconds, [transaction_of(*one, changelog) for one in transactions], watch.seconds)
 
 
 def one_poll(session: ScorerSession, scorer: Scorer, most: int, watch: Stopwatch) -> tuple[Commit, int]:
-    """Do what ``services.scorer.score_poll`` does, under a stopwatch."""
+    """Take one poll through the core and store it, under a stopwatch."""
     records = session.poll(most, 1.0)
     watch.stop("consume")
     poll = scorer.read(records)
@@ -359,24 +386,25 @@ def compare_scoring(bootstrap: str, events: int, most: int, repeats: int, model:
     """Print events per second with and without scoring."""
     print(f"{'exactly once':18}{'bare':>10}{'scoring':>12}{'ratio':>8}   events a poll, and µs per event by stage")
     kept = {
-        name: score(ours, bootstrap, model, events, most, keep=True).transactions
-        for name, (ours, _) in clients().items()
+        name: score_staged(ours, bootstrap, model, events, most).transactions for name, (ours, _) in clients().items()
     }
-    runs: dict[str, list[tuple[float, Run]]] = {name: [] for name in kept}
+    runs: dict[str, list[tuple[float, float, Run]]] = {name: [] for name in kept}
     for _ in range(repeats):
         for name, (ours, bare) in clients().items():
             bare.join(bootstrap, group_id(TOPIC, f"bare-{uuid.uuid4().hex[:8]}"))
             bare_s = seconds(lambda bare=bare, name=name: bare.go(kept[name]))  # type: ignore[misc]
             bare.leave()
-            runs[name].append((bare_s, score(ours, bootstrap, model, events, most, keep=False)))
-    for name, pairs in runs.items():
-        bare_s, ours_s = statistics.median(b for b, _ in pairs), statistics.median(run.seconds for _, run in pairs)
-        ratio = statistics.median(run.seconds / b for b, run in pairs)
-        stages = (statistics.median(run.stages[stage] for _, run in pairs) / events * 1e6 for stage in STAGES)
+            ours_s = score(ours, bootstrap, model, events, most)
+            runs[name].append((bare_s, ours_s, score_staged(ours, bootstrap, model, events, most)))
+    for name, trios in runs.items():
+        bare_s, ours_s = (statistics.median(trio[side] for trio in trios) for side in (0, 1))
+        ratio = statistics.median(ours / bare for bare, ours, _ in trios)
+        stages = (statistics.median(run.stages[stage] for *_, run in trios) / events * 1e6 for stage in STAGES)
+        staged_s = statistics.median(run.seconds for *_, run in trios)
         where = ", ".join(f"{stage} {us:.1f}" for stage, us in zip(STAGES, stages, strict=True))
         print(
             f"{name:18}{events / bare_s:8,.0f}/s{events / ours_s:10,.0f}/s{ratio:8.2f}   "
-            f"{events / len(kept[name]):,.0f}: {where}"
+            f"{events / len(kept[name]):,.0f}: {where}; one after the other {events / staged_s:,.0f}/s"
         )
 
 
@@ -384,11 +412,11 @@ def compare_told(bootstrap: str, events: int, most: int, repeats: int, model: Bu
     """Print what fewer score records buy."""
     print(f"\n{'events per second':20}" + "".join(f"{told:>14}" for told in get_args(Told)))
     for name, (ours, _) in clients().items():
-        rates = []
-        for told in get_args(Told):
-            runs = [score(ours, bootstrap, model, events, most, keep=False, told=told) for _ in range(repeats)]
-            rates.append(events / statistics.median(run.seconds for run in runs))
-        print(f"{name:20}" + "".join(f"{rate:12,.0f}/s" for rate in rates))
+        medians = (
+            statistics.median(score(ours, bootstrap, model, events, most, told) for _ in range(repeats))
+            for told in get_args(Told)
+        )
+        print(f"{name:20}" + "".join(f"{events / seconds:12,.0f}/s" for seconds in medians))
 
 
 def compare_restore(bootstrap: str, rows: int, repeats: int, state: bytes) -> None:

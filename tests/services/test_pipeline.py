@@ -126,6 +126,16 @@ def test_transaction_that_fails_is_the_last(fails: int) -> None:
     assert (len(session.threads), len(session.commits)) == (fails, fails - 1)
 
 
+@pytest.mark.parametrize("begun", [1, 2, 7])
+def test_stop_leaves_out_the_transactions_that_were_not_begun(begun: int) -> None:
+    """Those that were are stored, and told."""
+    session, told = Session(), []
+    used: ScorerSession = session  # type: ignore[assignment]
+    asked = iter([False] * (begun - 1) + [True])
+    score_polled(used, Scorer(builders.bundle()), records(), MOST, stored=told.append, stop=lambda: next(asked))
+    assert len(session.commits) == len(told) == begun
+
+
 @pytest.mark.parametrize("refused", [1, 3, 8])
 def test_events_that_are_refused_come_after_all_before_them_is_stored(refused: int) -> None:
     """The transaction under way is waited for, and told."""

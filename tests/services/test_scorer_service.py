@@ -20,7 +20,15 @@ from streamlstm.core.commit import Commit
 from streamlstm.core.log import NewRecord, Record, ScorerSession, Standing
 from streamlstm.core.record import decode_alert, decode_score
 from streamlstm.core.scorer import Scorer
-from streamlstm.errors import BundleError, LogError, LogUnavailable, PartitionBusy, SchemaError, TopicMissing
+from streamlstm.errors import (
+    BadRecords,
+    BundleError,
+    LogError,
+    LogUnavailable,
+    PartitionBusy,
+    SchemaError,
+    TopicMissing,
+)
 from streamlstm.services import scorer as scorer_service
 from streamlstm.services.file_scorer import score_file
 from streamlstm.services.scorer import load_for, new_scorer, run, tell_alerts
@@ -555,3 +563,39 @@ def test_scoring_is_compiled_before_the_log_is_asked_for_anything(
     scorer.score(scorer.read([builders.make_record({"sensor": "a", "time": 1, "flow": 1.0, "pressure": 2.0})]), {})
     assert known == [len(advance.signatures)]
     assert known[0] > 0
+
+
+# Bad records
+
+
+def bad_log(path: Path, bad: int) -> FaultyLog:
+    """Return a log with good records, so many bad ones in a row, and good ones again."""
+    log = FaultyLog(path)
+    log.create_topic("events", 1)
+    good = [NewRecord(record.key, record.value) for record in builders.make_feed(20)]
+    log.append("events", [*good[:20], *[NewRecord(b"k", b"{}")] * bad, *good[20:]])
+    return log
+
+
+def test_bad_records_in_a_row_end_the_scorer_before_they_are_committed(tmp_path: Path) -> None:
+    """The sentence names the first of the last transaction; what came before it is kept."""
+    log = bad_log(tmp_path / "log.db", 30)
+    with pytest.raises(BadRecords, match=r"30 records in a row .* first of the last: .* offset 40: invalid"):
+        run(log, builders.bundle(), make_settings(poll_records=10, max_bad_records=30), threading.Event())
+    assert log.topic("events.dead-letters").end_offsets == (20,)
+    log.close()
+
+
+def test_bad_records_that_come_again_after_an_outage_count_once(tmp_path: Path) -> None:
+    """Neither are those forgotten that were committed before it."""
+    log = bad_log(tmp_path / "log.db", 30)
+    log.faults = {("commit", n): "before" for n in (4, 5, 6, 7, 9, 10)}
+    settings = {"poll_records": 10, "max_bad_records": 31}
+    run(log, builders.bundle(), make_settings(**settings), NoWait())
+    assert log.topic("events.dead-letters").end_offsets == (30,)
+    log.close()
+    log = bad_log(tmp_path / "more.db", 40)
+    log.faults = {("commit", n): "before" for n in (4, 6)}
+    with pytest.raises(BadRecords, match="40 records in a row"):
+        run(log, builders.bundle(), make_settings(**settings), NoWait())
+    log.close()
