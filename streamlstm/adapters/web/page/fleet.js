@@ -14,6 +14,7 @@ export const LEVELS = {
   0: ["–", "Silent", "silent"],
 };
 const SPANS = [60, 180, 360]; // buckets
+const ENDS = { calm: "over", followed: "over, another followed" };
 const TELLING = { kept: "", more: ", more than promised", "too few": ", too few to tell" };
 
 export const keyLink = (key, partition, more = {}) =>
@@ -263,7 +264,7 @@ export class FleetView {
 }
 
 const age = (episode, head) =>
-  episode.open ? `open for ${span(head.now_ms - episode.since_ms)}` : `${episode.reason === "calm" ? "over" : `over: ${episode.reason}`}, lasted ${span(episode.until_ms - episode.since_ms)}`;
+  episode.open ? `open for ${span(head.now_ms - episode.since_ms)}` : `${ENDS[episode.reason] || `over: ${episode.reason}`}, lasted ${span(episode.until_ms - episode.since_ms)}`;
 
 export function saidText(episode) {
   const lines = [];
