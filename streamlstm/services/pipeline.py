@@ -13,7 +13,7 @@ is thrown away if that fails: what is in the log is all that counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import Record, ScorerSession
@@ -25,7 +25,7 @@ DEPTH = 4  # transactions that one poll becomes at most: of so many, all but the
 class Writer:
     """Stores one commit at a time beside the thread that scores, and tells ``stored`` of each, in that thread."""
 
-    def __init__(self, session: ScorerSession, beside: ThreadPoolExecutor, stored: Callable[[Outcome], None]) -> None:
+    def __init__(self, session: ScorerSession, beside: Executor, stored: Callable[[Outcome], None]) -> None:
         self._session, self._beside, self._stored = session, beside, stored
         self._under_way: tuple[Future[None], Outcome] | None = None
 
@@ -46,6 +46,7 @@ def score_polled(
     scorer: Scorer,
     records: Sequence[Record],
     most: int,
+    beside: Executor,
     *,
     check: Callable[[Outcome], None] = lambda _: None,
     stored: Callable[[Outcome], None] = lambda _: None,
@@ -53,31 +54,31 @@ def score_polled(
 ) -> None:
     """Take polled records through the core and store what comes of them, ``most`` records in each transaction.
 
+    ``beside`` has one thread, which lives as long as the session: what threads leave behind adds up.
     ``check`` may refuse what is about to be stored; ``stored`` is told what was. With ``stop`` the transactions that
     were not begun are left out, and the session is not to be polled again. It is used by one thread at a time. If this
     raises, the scorer may know more than the log: it is not to be used any more.
     """
     last = max(0, len(records) - 1) // most * most
-    with ThreadPoolExecutor(1, "commit") as beside:  # starts no thread unless it is used
-        writer = Writer(session, beside, stored)
-        for first in range(0, last + 1, most):
-            if first > 0 and stop():
-                break
-            try:
-                poll = scorer.read(records[first : first + most])
-                missing = scorer.missing(poll)
-                if missing:
-                    writer.wait()  # such a key's state may be among what is being stored
-                outcome = scorer.score(poll, session.load_states(missing) if missing else {})
-                check(outcome)
-                commit = scorer.commit_of(outcome)
-            finally:
-                writer.wait()
-            if first < last:
-                writer.start(commit, outcome)
-                scorer.accept(outcome)
-            else:
-                session.commit(commit)
-                scorer.accept(outcome)
-                stored(outcome)
-        writer.wait()
+    writer = Writer(session, beside, stored)
+    for first in range(0, last + 1, most):
+        if first > 0 and stop():
+            break
+        try:
+            poll = scorer.read(records[first : first + most])
+            missing = scorer.missing(poll)
+            if missing:
+                writer.wait()  # such a key's state may be among what is being stored
+            outcome = scorer.score(poll, session.load_states(missing) if missing else {})
+            check(outcome)
+            commit = scorer.commit_of(outcome)
+        finally:
+            writer.wait()
+        if first < last:
+            writer.start(commit, outcome)
+            scorer.accept(outcome)
+        else:
+            session.commit(commit)
+            scorer.accept(outcome)
+            stored(outcome)
+    writer.wait()

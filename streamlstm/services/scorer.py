@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
@@ -113,7 +114,8 @@ def run(
             outage.wait(error)
     if session is not None:
         try:
-            _loop(observed(session, observer), bundle, settings, stop, totals, outage, observer)
+            with ThreadPoolExecutor(1, "commit") as beside:
+                _loop(observed(session, observer), bundle, settings, stop, totals, outage, observer, beside)
         finally:
             session.close()
     totals.tell("stopped")
@@ -137,6 +139,7 @@ def _loop(
     totals: Totals,
     outage: Outage,
     observer: Observer,
+    beside: Executor,
 ) -> None:
     cap, parse = BadRecordCap(settings.max_bad_records), parser_of(settings, bundle.schema)
     reported, reported_s = 0, time.monotonic()
@@ -150,9 +153,16 @@ def _loop(
             records = session.poll(DEPTH * settings.poll_records, 0.0 if settings.until_end else POLL_TIMEOUT_S)
             scorer.follow(session)
             if records:
-                stored = partial(_stored, scorer.scorer.arena, cap, totals, outage, observer)
-                most = settings.poll_records
-                score_polled(session, scorer.scorer, records, most, check=cap.check, stored=stored, stop=stop.is_set)
+                score_polled(
+                    session,
+                    scorer.scorer,
+                    records,
+                    settings.poll_records,
+                    beside,
+                    check=cap.check,
+                    stored=partial(_stored, scorer.scorer.arena, cap, totals, outage, observer),
+                    stop=stop.is_set,
+                )
             elif settings.until_end and _at_end(session):
                 break
             outage.over()

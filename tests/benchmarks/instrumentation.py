@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from streamlstm.adapters.health import Health
 from streamlstm.adapters.scorer_metrics import ScorerMetrics
@@ -75,8 +76,9 @@ def seconds(records: Sequence[Record], poll_records: int, observer: Observer) ->
         observer.scored(outcome, len(arena), arena.nbytes, arena.evicted)
 
     started_s = time.perf_counter()
-    while polled := session.poll(poll_records, 0.0):
-        score_polled(session, scorer, polled, poll_records, stored=tell)
+    with ThreadPoolExecutor(1) as beside:
+        while polled := session.poll(poll_records, 0.0):
+            score_polled(session, scorer, polled, poll_records, beside, stored=tell)
     return time.perf_counter() - started_s
 
 

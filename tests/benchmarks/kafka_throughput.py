@@ -20,6 +20,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -306,11 +307,12 @@ def score(clients: Clients, bootstrap: str, model: Bundle, events: int, most: in
 def score_backlog(session: ScorerSession, scorer: Scorer, events: int, most: int) -> float:
     """Do what ``services.scorer`` does with so many events; return the seconds it took."""
     done, started_s = 0, time.perf_counter()
-    while done < events:
-        records = session.poll(DEPTH * most, 1.0)
-        if records:
-            score_polled(session, scorer, records, most)
-        done += len(records)
+    with ThreadPoolExecutor(1) as beside:
+        while done < events:
+            records = session.poll(DEPTH * most, 1.0)
+            if records:
+                score_polled(session, scorer, records, most, beside)
+            done += len(records)
     return time.perf_counter() - started_s
 
 

@@ -65,7 +65,7 @@ def feed(steps: int = 200, keys_per_partition: int = 3, partitions: int = PARTIT
         if silent and 90 <= step < 175:
             continue
         if (silent and 87 <= step < 90) or (step + 7 * place) % 70 in range(60, 64):
-            event["flow"] += 5.0 + step % 3
+            event["flow"] += 3.0 * (1 + step % 4)
         value = msgspec.json.encode(event)
         found.append(NewRecord(key, value, (("source", b"test"),), partition))
         if (step + place) % 41 == 0:

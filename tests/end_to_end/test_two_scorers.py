@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,17 +38,17 @@ def test_zombie_whose_lock_was_bypassed_is_fenced_and_leaves_nothing(tmp_path: P
     path = runs.write_input(tmp_path / "log.db")
     runs.create_outputs(path)
     log, other = SqliteLog(path), SqliteLog(path)
-    bundle = builders.expiring_bundle()
+    bundle, beside = builders.expiring_bundle(), ThreadPoolExecutor(1)
     zombie, scorer = log.open_session("events", "streamlstm"), Scorer(bundle)
-    score_polled(zombie, scorer, zombie.poll(100, 0.0), 100)
+    score_polled(zombie, scorer, zombie.poll(100, 0.0), 100, beside)
     late = zombie.poll(100, 0.0)
     zombie.close()  # its lock is gone, and it does not notice
 
     owner, owner_scorer = other.open_session("events", "streamlstm"), Scorer(bundle)
-    score_polled(owner, owner_scorer, owner.poll(60, 0.0), 60)
+    score_polled(owner, owner_scorer, owner.poll(60, 0.0), 60, beside)
     before = runs.outputs_of(path)
     with pytest.raises(Fenced, match="another scorer has taken over"):
-        score_polled(zombie, scorer, late, 100)
+        score_polled(zombie, scorer, late, 100, beside)
     assert runs.outputs_of(path) == before
     owner.close()
     log.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,7 +67,8 @@ def score(
     used: ScorerSession = session  # type: ignore[assignment]
     scorer = scorer or Scorer(builders.bundle(), max_keys=max_keys)
     try:
-        score_polled(used, scorer, records(), most, check=check, stored=stored.append)
+        with ThreadPoolExecutor(1, "commit") as beside:
+            score_polled(used, scorer, records(), most, beside, check=check, stored=stored.append)
     finally:
         assert [outcome.poll.records[-1].offset + 1 for outcome in stored] == [
             commit.offsets[0][1] for commit in session.commits
@@ -132,7 +134,9 @@ def test_stop_leaves_out_the_transactions_that_were_not_begun(begun: int) -> Non
     session, told = Session(), []
     used: ScorerSession = session  # type: ignore[assignment]
     asked = iter([False] * (begun - 1) + [True])
-    score_polled(used, Scorer(builders.bundle()), records(), MOST, stored=told.append, stop=lambda: next(asked))
+    scorer = Scorer(builders.bundle())
+    with ThreadPoolExecutor(1, "commit") as beside:
+        score_polled(used, scorer, records(), MOST, beside, stored=told.append, stop=lambda: next(asked))
     assert len(session.commits) == len(told) == begun
 
 
