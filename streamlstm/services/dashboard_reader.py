@@ -60,11 +60,11 @@ class Lag:
 
     def _take(self, records: Sequence[Record], offset_of: Callable[[Record], int]) -> None:
         self._told += len(records)
-        for record in {record.partition: record for record in records}.values():
-            self.done[record.partition] = max(self.done.get(record.partition, 0), offset_of(record) + 1)
-        for record in {record.partition: record for record in reversed(records)}.values():
-            first = offset_of(record)
-            self._first[record.partition] = min(self._first.get(record.partition, first), first)
+        last, first = ({record.partition: record for record in some} for some in (records, reversed(records)))
+        for record in (*last.values(), *first.values()):
+            partition, offset = record.partition, offset_of(record)
+            self.done[partition] = max(self.done.get(partition, 0), offset + 1)
+            self._first[partition] = min(self._first.get(partition, offset), offset)
 
 
 class Standstill:
@@ -187,11 +187,10 @@ class Reader:
             return
         with self._lock:
             state = self._board.state(time.time_ns() // 1_000_000)
+        info, all_told = self._events.info, self._lag.all_told
         state["head"] |= {
-            "all_told": self._lag.all_told,
-            "lag": self._lag.events(self._events.info.end_offsets)
-            if self._events.info and self._lag.all_told
-            else None,
+            "all_told": all_told,
+            "lag": self._lag.events(info.end_offsets) if info and all_told else None,
             "behind": self._scores.behind(),
             "skipped": self._scores.skipped,
             "scores_there": self._scores.info is not None,

@@ -117,8 +117,7 @@ export class FleetView {
     set("keys", count(head.keys), apart.filter(Boolean).join(", ") || "all heard of");
     set("rate", head.rate >= 10 ? count(head.rate) : String(head.rate), head.quiet_ms ? `no score for ${span(head.quiet_ms)}` : "over ten seconds", head.stands ? "raised" : "");
     const behind = head.lag !== null && head.lag > Math.max(100, 5 * head.rate);
-    const scorer = !head.all_told ? "not known: the scorer does not tell every score" : head.stands ? (head.lag ? `nothing scored for ${span(head.quiet_ms)}: does a scorer run?` : `nothing came for ${span(head.quiet_ms)}`) : behind ? "the scorer is behind" : "the scorer keeps up";
-    set("lag", head.lag === null ? "–" : count(head.lag), head.behind > 1000 ? `this page still reads ${count(head.behind)}` : scorer, behind || (head.stands && head.lag) ? "raised" : "");
+    set("lag", head.lag === null ? "–" : count(head.lag), scorerText(head, behind), behind || (head.stands && head.lag) ? "raised" : "");
     const realised = head.scored ? head.flagged / head.scored : null;
     if (!head.all_told) set("flagged", count(head.flagged), `promised ${oneIn(head.promised)}; of how many is not told`);
     else set("flagged", head.flagged ? oneIn(realised) : head.scored ? "none" : "–", `promised ${oneIn(head.promised)}; ${count(head.flagged)} of ${count(head.scored)}${TELLING[head.flagged_judged]}`);
@@ -261,6 +260,13 @@ export class FleetView {
     this.cards.set(episode.id, { item, age: ageText, said });
     return item;
   }
+}
+
+function scorerText(head, behind) {
+  if (head.behind > 1000) return `this page still reads ${count(head.behind)}`;
+  if (!head.all_told) return "not known: the scorer does not tell every score";
+  if (head.stands) return head.lag ? `nothing scored for ${span(head.quiet_ms)}: does a scorer run?` : `nothing came for ${span(head.quiet_ms)}`;
+  return behind ? "the scorer is behind" : "the scorer keeps up";
 }
 
 const age = (episode, head) =>
