@@ -80,39 +80,37 @@ class EventDecoder:
 
         Nothing is dropped: ``len(batch) + len(rejections) == len(records)``.
         """
-        rejections: list[Rejection] = []
+        refused: dict[int, Rejection] = {}
         index: list[int] = []
-        keys: list[bytes] = []
-        times: list[int] = []
         fields: list[tuple[Any, ...]] = []
         for i, record in enumerate(records):
             try:
-                event = self._event(record)
-                timestamp_ms = self._timestamp_ms(event[1], record)
-                key = self._key(event[0], record)
+                fields.append(self._fields(record))
+                index.append(i)
             except _Bad as bad:
-                rejections.append(Rejection(record, bad.reason, bad.detail[:MAX_DETAIL_CHARACTERS]))
-                continue
-            index.append(i)
-            keys.append(key)
-            times.append(timestamp_ms)
-            fields.append(event)
-        good = records if not rejections else [records[i] for i in index]
+                refused[i] = bad.rejection(record)
+        good = [records[i] for i in index] if refused else records
+        times_ms, keys = self._times_ms(fields), self._keys(fields, good)
+        if faulty := self._faulty(times_ms, keys, good):
+            refused |= {index[j]: self._fault(fields[j], good[j]).rejection(good[j]) for j in faulty}
+            sound = sorted({*range(len(good))} - faulty)
+            index, fields, good, keys = ([column[j] for j in sound] for column in (index, fields, good, keys))
+            times_ms = times_ms[sound]
         return (
             EventBatch(
                 keys=keys,
                 partition=np.array([record.partition for record in good], dtype=np.int64),
                 offset=np.array([record.offset for record in good], dtype=np.int64),
-                timestamp_ms=np.array(times, dtype=np.int64),
+                timestamp_ms=times_ms.astype(np.int64),
                 values=self._value_matrix(fields),
-                categories=[row[KEY_AND_TIME + len(self._schema.numeric) :] for row in fields],
+                categories=self._categories(fields),
                 checksum=np.array([crc32(record.value) for record in good], dtype=np.int64),
                 record_index=np.array(index, dtype=np.int64),
             ),
-            rejections,
+            [refused[i] for i in sorted(refused)],
         )
 
-    def _event(self, record: Record) -> tuple[Any, ...]:
+    def _fields(self, record: Record) -> tuple[Any, ...]:
         """Return key, time and the features' fields as they were sent, or raise :class:`_Bad`."""
         if (size := _size(record)) > MAX_RECORD_BYTES:
             raise _Bad("oversized", f"{size} bytes; at most {MAX_RECORD_BYTES} are read")
@@ -131,45 +129,44 @@ class EventDecoder:
                     raise _Bad("invalid", f"{number} is no number that can be scored - at `$.{name}`")
         return event
 
-    def _key(self, key: str | int | None, record: Record) -> bytes:
-        given = self._schema.key is not None
-        key_bytes = str(key).encode() if given else record.key or KEYLESS
-        if not 0 < len(key_bytes) <= MAX_KEY_BYTES:
-            raise _Bad("invalid", f"the key has {len(key_bytes)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
-        if not given:
-            try:
-                key_bytes.decode()
-            except UnicodeDecodeError as error:
-                raise _Bad("invalid", f"the record's key is not UTF-8: {error}") from error
-        return key_bytes
+    def _times_ms(self, fields: list[tuple[Any, ...]]) -> NDArray[np.float64]:
+        """Return the events' times in whole milliseconds (UTC); NaN for what is no time."""
+        times = [event[1] for event in fields]
+        if self._schema.timestamp_unit == "iso8601":
+            return np.rint(np.array([_iso_ms(time) for time in times], dtype=np.float64))
+        with np.errstate(over="ignore"):  # 1e308 is no time either
+            return np.rint(np.array(times, dtype=np.float64) * self._ms_per_unit)
 
-    def _timestamp_ms(self, time: str | float, record: Record) -> int:
-        """Return an event's time (UTC milliseconds), or raise :class:`_Bad`."""
-        time_ms = self._parsed_ms(time) if isinstance(time, str) else time * self._ms_per_unit
+    def _keys(self, fields: list[tuple[Any, ...]], records: Sequence[Record]) -> list[bytes]:
+        if self._schema.key is None:
+            return [record.key or KEYLESS for record in records]
+        return [str(event[0]).encode() for event in fields]
+
+    def _faulty(self, times_ms: NDArray[np.float64], keys: list[bytes], records: Sequence[Record]) -> set[int]:
+        """Return the positions of events whose time or key cannot be used; :meth:`_fault` says why."""
+        taken_ms = np.array([record.timestamp_ms for record in records], dtype=np.float64)
+        in_time = (times_ms >= EARLIEST_MS) & (times_ms < LATEST_MS) & (times_ms - taken_ms <= self._max_ahead_ms)
+        lengths = np.array([len(key) for key in keys], dtype=np.int64)
+        faulty = set(np.flatnonzero(~in_time | (lengths == 0) | (lengths > MAX_KEY_BYTES)).tolist())
+        return faulty if self._schema.key else faulty | {j for j, key in enumerate(keys) if not _is_text(key)}
+
+    def _fault(self, event: tuple[Any, ...], record: Record) -> _Bad:
+        """Say why the time or the key of one event cannot be used."""
+        time, name = event[1], self._schema.timestamp
+        ((time_ms,), (key,)) = self._times_ms([event]).tolist(), self._keys([event], [record])
+        if isinstance(time, str) and math.isnan(time_ms):
+            return _Bad("invalid", f"{time!r} is no time in ISO 8601 - at `$.{name}`")
         if not EARLIEST_MS <= time_ms < LATEST_MS:
-            raise _Bad(
-                "timestamp",
-                f"{self._schema.timestamp}={time!r} is no time between 1971 and 3000 in unit "
-                f"{self._schema.timestamp_unit!r}",
-            )
-        timestamp_ms = round(time_ms)
-        ahead_ms = timestamp_ms - record.timestamp_ms
+            unit = self._schema.timestamp_unit
+            return _Bad("timestamp", f"{name}={time!r} is no time between 1971 and 3000 in unit {unit!r}")
+        ahead_ms = time_ms - record.timestamp_ms
         if ahead_ms > self._max_ahead_ms:
-            raise _Bad(
-                "future",
-                f"{self._schema.timestamp} lies {ahead_ms / 1000:.0f} s after the log took the record; "
-                f"max_ahead_s is {self._schema.max_ahead_s:g}",
-            )
-        return timestamp_ms
-
-    def _parsed_ms(self, time: str) -> float:
-        try:
-            moment = datetime.fromisoformat(time)
-        except ValueError as error:
-            raise _Bad("invalid", f"{error} - at `$.{self._schema.timestamp}`") from error
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return moment.timestamp() * 1000.0
+            most_s = self._schema.max_ahead_s
+            detail = f"{name} lies {ahead_ms / 1000:.0f} s after the log took the record; max_ahead_s is {most_s:g}"
+            return _Bad("future", detail)
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            return _Bad("invalid", f"the key has {len(key)} bytes; 1 to {MAX_KEY_BYTES} are allowed")
+        return _Bad("invalid", f"the record's key is not UTF-8: {key[:64]!r}")
 
     def _value_matrix(self, fields: list[tuple[Any, ...]]) -> NDArray[np.float64]:
         channels, frame = len(self._schema.numeric), self._schema.frame_samples
@@ -177,10 +174,16 @@ class EventDecoder:
         if not fields:
             return np.empty((0, channels * frame))
         if frame == 1:
-            return np.array([row[numbers] for row in fields], dtype=np.float64)
+            columns = list(zip(*fields, strict=True))[numbers]
+            return np.ascontiguousarray(np.array(columns, dtype=np.float64).reshape(channels, len(fields)).T)
         absent = [None] * frame
         rows = [[cell or absent for cell in row[numbers]] for row in fields]
         return np.array(rows, dtype=np.float64).reshape(len(fields), channels * frame)
+
+    def _categories(self, fields: list[tuple[Any, ...]]) -> list[tuple[str | None, ...]]:
+        if not self._schema.categorical:
+            return [()] * len(fields)
+        return [row[KEY_AND_TIME + len(self._schema.numeric) :] for row in fields]
 
 
 class _Bad(Exception):
@@ -190,6 +193,27 @@ class _Bad(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+    def rejection(self, record: Record) -> Rejection:
+        """Return what is told of the record."""
+        return Rejection(record, self.reason, self.detail[:MAX_DETAIL_CHARACTERS])
+
+
+def _iso_ms(time: str) -> float:
+    """Return the milliseconds (UTC) of an ISO 8601 text, of UTC if it names no zone; NaN if it is none."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000.0
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _size(record: Record) -> int:

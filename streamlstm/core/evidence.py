@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -46,31 +47,28 @@ def score_records(
 
     With ``explain_all`` each scored one says what was expected, as alerts do; the walk must have been asked for it.
     """
-    columns = zip(
-        told,
-        batch.partition[told].tolist(),
+    status = results.status[told]
+    numbers = [column[told].tolist() for column in (results.score, results.probability, results.threshold)]
+    for j in np.flatnonzero(status != SCORED_EVENT).tolist():
+        for column in numbers:
+            column[j] = None
+    alerts: list[str | None] = [None] * len(told)
+    for j in np.flatnonzero((results.opened_offset[told] >= 0) & (status == SCORED_EVENT)).tolist():
+        i = told[j]
+        alerts[j] = alert_id(topic, int(batch.partition[i]), int(results.opened_offset[i]))
+    columns: list[Iterable[Any]] = [
+        [batch.keys[i].decode() for i in told],
         batch.timestamp_ms[told].tolist(),
         batch.offset[told].tolist(),
-        results.status[told].tolist(),
-        results.score[told].tolist(),
-        results.probability[told].tolist(),
-        results.threshold[told].tolist(),
-        results.opened_offset[told].tolist(),
-        strict=True,
-    )
-    model = bundle.name
-    explained = _explained(told, batch, results, bundle) if explain_all else {}
-    records = []
-    for i, partition, time_ms, offset, status, score, probability, threshold, opened in columns:
-        key = batch.keys[i]
-        alert = None if opened < 0 else alert_id(topic, partition, opened)
-        if status == SCORED_EVENT:
-            numbers = score, probability, threshold, alert, explained.get(i, [])
-            record = ScoreRecord(key.decode(), time_ms, offset, "scored", model, *numbers)
-        else:
-            record = ScoreRecord(key.decode(), time_ms, offset, STATUSES[status], model)  # type: ignore[arg-type]
-        records.append(record)
-    return records
+        [STATUSES[one] for one in status.tolist()],
+        repeat(bundle.name),
+        *numbers,
+        alerts,
+    ]
+    if explain_all:
+        explained = _explained(told, batch, results, bundle)
+        columns.append([explained.get(i, []) for i in told])
+    return list(map(ScoreRecord, *columns))
 
 
 def alert_records(topic: str, batch: EventBatch, results: Results, bundle: Bundle) -> list[AlertRecord]:

@@ -7,6 +7,7 @@ only after the commit succeeded, so aborting is dropping the copies.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -160,8 +161,9 @@ class Arena:
         at = np.array([self._place(key) for key in keys], dtype=np.int64)
         self._integers[at] = rows.integers
         self._floats[at] = rows.floats
-        while len(self._row_of) > self.max_keys:
-            self._free.append(self._row_of.pop(next(iter(self._row_of))))
+        # All at once: to find the first key, a dict passes by all that left before it.
+        for key in list(islice(self._row_of, max(0, len(self._row_of) - self.max_keys))):
+            self._free.append(self._row_of.pop(key))
             self.evicted += 1
 
     def drop_partition(self, partition: int) -> None:

@@ -5,11 +5,12 @@ and the client take, and their scores, committed, in theirs: both in millisecond
 consumer, broker and scorer share the machine.
 
 Then a scorer is started again and again, on a topic with one new event and some states to read back, and beside it
-the parts of its start: Python, the imports, the compiled code.
+the parts of its start: Python, the imports, the compiled code. All have Python's bytecode, as where it is installed.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -197,6 +198,8 @@ def main(*, rate: Count = 1_000, seconds: Count = 20, repeats: Count = 5) -> Non
     with find_broker() as broker, tempfile.TemporaryDirectory() as directory:
         model = Path(directory) / "model"
         write_bundle(bundle(), model, "")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(directory) / "bytecode")  # made by the first start
         for scheme in schemes:
             latency(broker, scheme, model, rate, seconds)
         for scheme in schemes:
