@@ -3,7 +3,8 @@
 Hysteresis: an episode opens when the tail probability reaches the alarm rate, and counts an event as
 calm only above up to ten times that rate. Cool-down: after it is resolved, only a score above its peak
 opens a new one for a while. An alert that stays open must not hide the next fault: after as many events without a
-flagged one as end an episode, one that is flagged even so ends it and opens the next. What an episode means for the
+flagged one as end an episode, one that is flagged even so ends it and opens the next; after a few already, if it is
+worse by as much as makes an update. What an episode means for the
 threshold is :mod:`streamlstm.core.guard`'s.
 """
 
@@ -38,6 +39,7 @@ CALM_FACTOR = 10.0  # an event is calm above this many times the alarm rate: one
 NOT_CALM = 0.5  # events that a normal stretch of the length that ends an episode may have that are not calm, on average
 CLUSTER_SHARE = 0.1  # of the mean way between two exceedances of the tail's start: how near they count as one
 WORSE_BY = 1.0  # decades by which the score must exceed the last reported one for an update
+PAUSE_EVENTS = 16  # without a flagged one, after which what is worse is another fault, not the same one growing
 
 
 class EpisodeParameters(NamedTuple):
@@ -116,7 +118,9 @@ def _continue(
     calm: bool,
     parameters: EpisodeParameters,
 ) -> int:
-    if flagged and integers[LULL_EVENTS] >= parameters.resolve_after_events:
+    worse = score >= episode[REPORTED_SCORE] + np.float32(WORSE_BY)
+    pause = min(PAUSE_EVENTS, parameters.resolve_after_events) if worse else parameters.resolve_after_events
+    if flagged and integers[LULL_EVENTS] >= pause:
         return _open(integers, episode, score)
     integers[LULL_EVENTS] = 0 if flagged else integers[LULL_EVENTS] + 1
     integers[EPISODE_EVENTS] += 1
@@ -126,7 +130,6 @@ def _continue(
         integers[PHASE] = COOLING
         integers[COOLDOWN_EVENTS] = parameters.cooldown_events
         return RESOLVED
-    worse = score >= episode[REPORTED_SCORE] + np.float32(WORSE_BY)
     if worse or integers[EPISODE_EVENTS] == parameters.hold_events + 1:
         episode[REPORTED_SCORE] = max(episode[REPORTED_SCORE], score)
         return UPDATED

@@ -27,7 +27,7 @@ from streamlstm.core.bundle_limits import (
     check_scalers,
     check_score,
 )
-from streamlstm.core.channels import CURVES, NAMES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.channels import CURVES, NAMES, Fitted, laid_out, novelty, record, stillness
 from streamlstm.core.columns import Parameters
 from streamlstm.core.feature import FeatureParameters, input_width
 from streamlstm.core.model import Architecture, Model
@@ -38,7 +38,7 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 6
+VERSION = 7
 MAX_LAYERS = 64
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
@@ -62,14 +62,13 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
     ``tail_start`` and ``tail_scale``: the exponential tail of the score above its 95 % quantile.
-    ``record_share``: the weight of the channel that needs no model. ``mean_gap_ms``: between events of a key, over the
+    ``mean_gap_ms``: between events of a key, over the
     whole history.
     """
 
     period: int
     warmup_events: int
     mean_gap_ms: float
-    record_share: float
     tail_start: float
     tail_scale: float
 
@@ -202,6 +201,7 @@ def _shapes(a: Architecture, channels: int) -> _Shapes:
             "score.knots": (CURVES, None),
             "score.surprises": (CURVES, None),
             "score.slopes": (CURVES,),
+            "score.weights": (CURVES,),
             "novelty.centre": (None,),
             "novelty.projection": (a.hidden, None),
             "novelty.references": (None, None),
@@ -251,6 +251,7 @@ def to_parts(bundle: Bundle) -> tuple[dict[str, Any], Arrays]:
         "score.knots": score.knots,
         "score.surprises": score.surprises,
         "score.slopes": score.slopes,
+        "score.weights": score.weights,
         "novelty.centre": score.fitted.novelty.centre,
         "novelty.projection": score.fitted.novelty.projection,
         "novelty.references": score.fitted.novelty.references,
@@ -310,7 +311,7 @@ def assembled(data: object, arrays: Arrays) -> Bundle:
             knots=arrays["score.knots"],
             surprises=arrays["score.surprises"],
             slopes=arrays["score.slopes"],
-            weights=channel_weights(head.calibration.record_share),
+            weights=arrays["score.weights"],
             fitted=Fitted(
                 novelty.Fitted(arrays["novelty.centre"], arrays["novelty.projection"], arrays["novelty.references"]),
                 record.Fitted(arrays["record.low"], arrays["record.high"]),
@@ -334,7 +335,7 @@ def _check_limits(head: _Head, schema: StreamSchema, arrays: Arrays) -> None:
     check_range("typical_gap_ms", head.typical_gap_ms, 0, LONGEST_GAP_MS, above=True)
     check_range("calibration.mean_gap_ms", found.mean_gap_ms, 0, LONGEST_GAP_MS, above=True)
     tail = (found.tail_start, found.tail_scale)
-    check_calibration(found.period, found.warmup_events, found.record_share, tail)
+    check_calibration(found.period, found.warmup_events, tail)
     check_alerting(
         alerting.alarm_rate,
         resolve_after_events=alerting.resolve_after_events,

@@ -16,6 +16,7 @@ from streamlstm.core.threshold import TAIL_PROBABILITY
 from streamlstm.errors import BundleError
 
 MOST_EVENTS = 1 << 31  # of any count of events: a period, a warm-up, a cool-down
+WEIGHTS_ROUNDING = 1e-4  # of their sum, which is one
 FIRST_CATEGORY_ID = 2  # after padding and unknown
 
 
@@ -45,12 +46,16 @@ def check_scalers(scaler_of: Mapping[str, int], mean: NDArray[Any], deviation: N
 
 
 def check_score(arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse tail curves that are empty, of two lengths or not ascending, and references in other directions."""
+    """Refuse tail curves that are empty, of two lengths or not ascending, weights of no mean, and references in other
+    directions."""
     knots, surprises = arrays["score.knots"], arrays["score.surprises"]
     if knots.shape != surprises.shape or knots.shape[1] == 0:
         raise BundleError(f"the arrays 'score.knots' and 'score.surprises' have {knots.shape} and {surprises.shape}")
     if not (np.diff(knots, axis=1) > 0).all() or not (np.diff(surprises, axis=1) >= 0).all():
         raise BundleError("the arrays 'score.knots' and 'score.surprises' must ascend")
+    weights = arrays["score.weights"]
+    if not (weights >= 0).all() or abs(float(weights.sum(dtype=np.float64)) - 1.0) > WEIGHTS_ROUNDING:
+        raise BundleError("the array 'score.weights' holds a negative value, or does not sum to one")
     projection, references = arrays["novelty.projection"], arrays["novelty.references"]
     directions = projection.shape[1]
     if directions % 4 or len(references) != directions or references.size == 0:
@@ -71,11 +76,10 @@ def check_range(name: str, value: float, low: float, high: float, *, above: bool
         raise BundleError(f"{name} is {value!r}; it must lie between {low:g} and {high:g}")
 
 
-def check_calibration(period: int, warmup_events: int, record_share: float, tail: tuple[float, float]) -> None:
-    """Refuse a period, a warm-up, a weight or a tail (start, scale) that no calibration gives."""
+def check_calibration(period: int, warmup_events: int, tail: tuple[float, float]) -> None:
+    """Refuse a period, a warm-up or a tail (start, scale) that no calibration gives."""
     check_range("calibration.period", period, 1, MOST_EVENTS)
     check_range("calibration.warmup_events", warmup_events, 0, MOST_EVENTS)
-    check_range("calibration.record_share", record_share, 0, 1)
     check_range("calibration.tail_start", tail[0], 0, 1e6, above=True)
     check_range("calibration.tail_scale", tail[1], 0, 1e6, above=True)
 

@@ -19,7 +19,7 @@ from streamlstm.core.advance import advance
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.bundle import padded, running_span
-from streamlstm.core.channels import CURVES, Fitted, channel_weights, laid_out, novelty, record, stillness
+from streamlstm.core.channels import CURVES, Fitted, laid_out, novelty, record, stillness
 from streamlstm.core.columns import Events, Parameters, Results, new_results, new_scratch
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
@@ -59,17 +59,18 @@ def calibrate(
     *,
     period: int,
     warmup_events: int,
-    record_share: float,
+    weights: NDArray[np.float32],
     seed: int,
 ) -> Calibrated:
-    """Fit the score of a trained model; ``scalers`` (n,) and ``categories`` (n, C) as the scorer uses them.
+    """Fit the score of a trained model; ``scalers`` (n,) and ``categories`` (n, C) as the scorer uses them; ``weights``:
+    of the channels.
 
     Raises :class:`HistoryError` if hardly any held-out event can be scored.
     """
     chosen = _calibration_events(history, seed)
     events, rows = _as_poll(history, chosen, scalers, categories, layout_of(architecture).width)
     held_out = history.is_held_out[chosen]
-    score = _blank_score(architecture, period, warmup_events, record_share)
+    score = _blank_score(architecture, period, warmup_events, weights)
     parameters = _parameters(architecture, feature, model, score)
 
     traced = _walk(events, rows, parameters, architecture, trace=True)
@@ -193,7 +194,9 @@ def _parameters(
     )
 
 
-def _blank_score(architecture: Architecture, period: int, warmup_events: int, record_share: float) -> ScoreParameters:
+def _blank_score(
+    architecture: Architecture, period: int, warmup_events: int, weights: NDArray[np.float32]
+) -> ScoreParameters:
     """Return a score that whitens nothing and knows no novelty."""
     errors, curves = architecture.errors, CURVES
     whitening = np.zeros((padded(errors), errors), dtype=np.float32)
@@ -204,7 +207,7 @@ def _blank_score(architecture: Architecture, period: int, warmup_events: int, re
         knots=np.tile(np.arange(2, dtype=np.float32), (curves, 1)),
         surprises=np.tile(np.arange(2, dtype=np.float32), (curves, 1)),
         slopes=np.ones(curves, np.float32),
-        weights=channel_weights(record_share),
+        weights=weights,
         fitted=Fitted(
             novelty.Fitted(
                 np.zeros(4, np.float32),

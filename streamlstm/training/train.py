@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamlstm.core.budget import promised
 from streamlstm.core.bundle import Alerting, Bundle, Calibration
-from streamlstm.core.channels import record
+from streamlstm.core.channels import channel_weights, record
 from streamlstm.core.feature import category_ids
 from streamlstm.core.model import Architecture
 from streamlstm.core.schema import StreamSchema
@@ -136,6 +136,7 @@ def train(
     model = to_model(network)
     warmup_events = max(architecture.horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
     record_share = record.share_of_score(float(np.median(np.diff(history.starts))))
+    weights = channel_weights(record_share, of_frames=schema.frame_samples > 1)
     calibrated = calibrate(
         history,
         architecture,
@@ -145,7 +146,7 @@ def train(
         categories,
         period=period,
         warmup_events=warmup_events,
-        record_share=record_share,
+        weights=weights,
         seed=options.seed,
     )
     bundle = Bundle(
@@ -161,7 +162,6 @@ def train(
             period=period,
             warmup_events=warmup_events,
             mean_gap_ms=mean_gap_ms,
-            record_share=record_share,
             tail_start=calibrated.tail_start,
             tail_scale=calibrated.tail_scale,
         ),

@@ -11,6 +11,7 @@ from streamlstm.core.alert import (
     NOTHING,
     OPEN,
     OPENED,
+    PAUSE_EVENTS,
     RESOLVED,
     UPDATED,
     advance_episode,
@@ -166,6 +167,22 @@ def test_event_flagged_after_a_lull_opens_the_next_episode(quiet: int, follows: 
     assert episode.integers[OPENED_OFFSET] == (102 + quiet if follows else 100)
     assert episode.integers[EPISODE_EVENTS] == (1 if follows else 3 + quiet)
     assert episode.floats[PEAK_SCORE] == (5.0 if follows else 7.0)
+
+
+@pytest.mark.parametrize(
+    ("quiet", "score", "action"),
+    [
+        (PAUSE_EVENTS - 1, 7.0, UPDATED),  # the same fault, growing
+        (PAUSE_EVENTS, 7.0, OPENED),
+        (PAUSE_EVENTS, 6.9, NOTHING),
+    ],
+)
+def test_event_a_decade_worse_after_a_pause_opens_the_next_episode(quiet: int, score: float, action: int) -> None:
+    """A slight alert that is open does not hide a grave fault, though the lull was far shorter than what ends it."""
+    episode = Episode(resolve=1000)
+    episode.feed((FLAGGED, 6.0), *[(WARY, 3.0)] * quiet)
+    assert episode.feed((FLAGGED, score)) == [action]
+    assert episode.feed((FLAGGED, 8.9))[0] != OPENED
 
 
 def test_lull_is_counted_from_the_last_flagged_event() -> None:

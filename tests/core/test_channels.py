@@ -65,9 +65,10 @@ def observe(running: np.ndarray, event: Seen, known: Fitted) -> list[float]:
 
 
 def test_channels_have_names_weights_and_a_place_in_the_state() -> None:
-    """Names are distinct, weights positive and normed; the record channel has the share that is asked for."""
+    """Names are distinct, weights normed; the record channel has the share that is asked for."""
     assert NAMES == ("forecast_error", "smoothed_error", "novelty", "level", "record", "stillness")
-    assert channel_weights(0.25).tolist() == pytest.approx([0.25, 0.25, 0.125, 0.125, 0.25])
+    assert channel_weights(0.25, of_frames=False).tolist() == pytest.approx([0.25, 0.25, 0.125, 0.125, 0.25])
+    assert channel_weights(0.1, of_frames=True).tolist() == pytest.approx([0.2, 0.6, 0.0, 0.1, 0.1])
     assert state_floats(3) == 4 + 3 * 11
     assert record.share_of_score(500) == 0.5
     assert record.share_of_score(100_000) < 0.005

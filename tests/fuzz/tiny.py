@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from streamlstm.core.bundle import FORMAT, VERSION, Alerting, Arrays, Bundle, assembled, padded
-from streamlstm.core.channels import CURVES, NAMES, record
+from streamlstm.core.channels import CURVES, NAMES, channel_weights, record
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 
@@ -42,6 +42,7 @@ def parts() -> tuple[dict[str, Any], Arrays]:
         "score.knots": np.tile(np.linspace(-3, 3, KNOTS, dtype=np.float32), (CURVES, 1)),
         "score.surprises": np.tile(np.linspace(0, 4, KNOTS, dtype=np.float32), (CURVES, 1)),
         "score.slopes": np.ones(CURVES, np.float32),
+        "score.weights": channel_weights(0.2, of_frames=False),
         "novelty.centre": np.zeros(4, np.float32),
         "novelty.projection": floats(HIDDEN, 4),
         "novelty.references": floats(4, 6),
@@ -75,7 +76,6 @@ def parts() -> tuple[dict[str, Any], Arrays]:
             "period": 4,
             "warmup_events": 33,
             "mean_gap_ms": 1000.0,
-            "record_share": 0.2,
             "tail_start": 0.5,
             "tail_scale": 0.3,
         },

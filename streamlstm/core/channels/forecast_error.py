@@ -14,6 +14,7 @@ from streamlstm.core.compiled import compiled
 
 NAME = "forecast_error"
 WEIGHT = 2.0
+OF_FRAMES = 1.0  # its weight where events are frames
 
 
 @compiled

@@ -13,6 +13,7 @@ from streamlstm.core.compiled import compiled
 
 NAME = "level"
 WEIGHT = 1.0
+OF_FRAMES = 0.5  # its weight where events are frames
 
 
 @compiled

@@ -22,6 +22,7 @@ from streamlstm.core.step import add_products
 
 NAME = "novelty"
 WEIGHT = 1.0
+OF_FRAMES = 0.0  # its weight where events are frames
 DIRECTIONS = 8
 REFERENCES = 1500
 NEIGHBOURS = 5

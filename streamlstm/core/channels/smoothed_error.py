@@ -15,6 +15,7 @@ from streamlstm.core.compiled import compiled
 
 NAME = "smoothed_error"
 WEIGHT = 2.0
+OF_FRAMES = 3.0  # its weight where events are frames
 SPAN = 4  # events that the mean reaches over
 
 
