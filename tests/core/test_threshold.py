@@ -7,13 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import genpareto
+from scipy.stats import expon
 
 from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.state import TAIL_SCALE, TAIL_START
 from streamlstm.core.threshold import (
     LEARNING_RATE,
-    SHAPE,
     SMALLEST_SHARE,
     TAIL_FACTOR,
     TAIL_PROBABILITY,
@@ -90,22 +89,22 @@ def test_start_that_is_off_is_forgotten(stream: str, factor: float) -> None:
 
 
 @pytest.mark.parametrize("rate", [1e-2, 1e-3])
-def test_tail_that_learns_a_pareto_stream_finds_its_quantile_and_scale(rate: float) -> None:
+def test_tail_that_learns_an_exponential_stream_finds_its_quantile_and_scale(rate: float) -> None:
     """Although flagged scores are left out, the start settles at its level's quantile, the scale at that tail's."""
     parameters = tail_parameters(0.5, 0.5, rate)
-    scores = genpareto.rvs(SHAPE, size=400_000, random_state=np.random.default_rng(1)).astype(np.float32)
+    scores = expon.rvs(size=400_000, random_state=np.random.default_rng(1)).astype(np.float32)
     start, scale = follow(scores, parameters)[50_000:].mean(axis=0, dtype=np.float64)
-    true = genpareto.isf(min(TAIL_FACTOR * rate, TAIL_PROBABILITY), SHAPE)
+    true = expon.isf(min(TAIL_FACTOR * rate, TAIL_PROBABILITY))
     assert start == pytest.approx(true, rel=0.05)
-    assert scale == pytest.approx(1 + SHAPE * true, rel=0.1)
+    assert scale == pytest.approx(1.0, rel=0.1)
 
 
 def test_probability_falls_from_one_at_zero_through_the_tail() -> None:
-    """It is 1 at score 0, the level at the start of the tail, and that of a generalised Pareto beyond."""
+    """It is 1 at score 0, the level at the start of the tail, and exponential beyond."""
     level = TAIL_FACTOR * 1e-3
     assert probability(0.0, tail()) == probability(-3.0, tail()) == 1.0
     assert probability(2.0, tail()) == pytest.approx(level, rel=1e-5)
-    assert probability(2.0 + 0.5 * 3, tail()) == pytest.approx(level * genpareto.sf(3, SHAPE), rel=1e-5)
+    assert probability(2.0 + 0.5 * 3, tail()) == pytest.approx(level * expon.sf(3), rel=1e-5)
     found = [probability(score, tail()) for score in np.linspace(0, 20, 500)]
     assert (np.diff(found) < 0).all()
     assert probability(1e6, tail()) > 0
@@ -167,10 +166,10 @@ def test_learning_from_silence_keeps_start_and_scale_above_their_floors() -> Non
 
 
 @pytest.mark.parametrize("rate", [2e-2, 1e-2, 1e-3, 1e-5])
-def test_mean_excess_is_that_of_the_pareto_that_is_learned(rate: float) -> None:
+def test_mean_excess_is_that_of_the_exponential_that_is_learned(rate: float) -> None:
     """It is the mean excess of those that are not flagged."""
     parameters = tail_parameters(1.0, 1.0, rate)
-    excess = genpareto.rvs(SHAPE, size=400_000, random_state=np.random.default_rng(2))
+    excess = expon.rvs(size=400_000, random_state=np.random.default_rng(2))
     assert parameters.mean_excess == pytest.approx(excess[excess < parameters.largest_excess].mean(), abs=5e-3)
 
 
