@@ -62,10 +62,9 @@ def calibrate(
     weights: NDArray[np.float32],
     seed: int,
 ) -> Calibrated:
-    """Fit the score of a trained model; ``scalers`` (n,) and ``categories`` (n, C) as the scorer uses them; ``weights``:
-    of the channels.
+    """Fit the score of a trained model; ``scalers`` (n,) and ``categories`` (n, C) as the scorer uses them.
 
-    Raises :class:`HistoryError` if hardly any held-out event can be scored.
+    ``weights``: of the channels. Raises :class:`HistoryError` if hardly any held-out event can be scored.
     """
     chosen = _calibration_events(history, seed)
     events, rows = _as_poll(history, chosen, scalers, categories, layout_of(architecture).width)
