@@ -108,9 +108,15 @@ def _acted(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bund
         threshold=float(results.threshold[i]),
         adapting=adapting,
         reason=("adapted" if adapting else "calm") if resolved else None,
-        channels=dict(zip(NAMES, results.surprises[i].tolist(), strict=True)),
+        channels=_counted(results.surprises[i].tolist(), bundle),
         features=features_of([i], batch, results, bundle)[0],
     )
+
+
+def _counted(decades: list[float], bundle: Bundle) -> dict[str, float]:
+    """Return the surprise of each channel that has a part in the score."""
+    weights = [*bundle.score.weights.tolist(), 1.0]  # of stillness, which is added to the mean
+    return {name: one for name, one, weight in zip(NAMES, decades, weights, strict=True) if weight > 0}
 
 
 def _cut_short(topic: str, i: int, batch: EventBatch, results: Results, bundle: Bundle) -> AlertRecord:

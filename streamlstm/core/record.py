@@ -52,7 +52,7 @@ class AlertRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``id`` stays the same through the episode and through retries. ``since_ms`` and ``opened_offset``
     belong to the event that opened it, ``time_ms`` and ``offset`` to the event this record is about.
-    ``channels`` are the decades of surprise of each channel. ``reason`` says why it was resolved:
+    ``channels`` are the decades of surprise of each channel that counts. ``reason`` says why it was resolved:
     ``calm``, ``adapted`` (the world stayed different, the threshold followed), ``silence`` (the key sent
     nothing for so long that it starts anew), ``reset`` (it starts anew under another model) or ``followed`` (it had not
     calmed down, but was quiet for itself, and this event opened the next one: its record comes right after). Replay

@@ -152,6 +152,7 @@ def test_evidence_of_a_frame_lists_its_samples_with_null_where_missing() -> None
     assert (low < expected).all()
     assert (expected < high).all()
     assert np.abs(expected - 1300).max() < 20
+    assert set(told.channels) == {*NAMES} - {"novelty"}  # it has no part in the score of frames
 
 
 def test_explaining_every_event_changes_no_score_and_says_what_alerts_say() -> None:

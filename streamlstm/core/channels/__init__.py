@@ -47,8 +47,8 @@ def state_floats(values: int) -> int:
 def channel_weights(record_share: float, *, of_frames: bool) -> NDArray[np.float32]:
     """Return the weights of the channels' mean, summing to one, of which the record channel has its share.
 
-    ``of_frames``: events are pieces of a wave. Then what goes wrong is in the forecast errors of a few of them, and the
-    model's state says next to nothing: mean average precision of four ECG records .30 → .35, and by novelty alone .14.
+    ``of_frames``: events are pieces of a wave. What goes wrong in it is in the forecast errors of a few of them; the
+    model's state comes round with each wave, and how far it lies from others says next to nothing (README).
     """
     weights = np.array([channel.OF_FRAMES if of_frames else channel.WEIGHT for channel in CHANNELS])
     return np.append(weights / weights.sum() * (1 - record_share), record_share).astype(np.float32)
