@@ -435,17 +435,10 @@ def _batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
 
 def _record(message: Message) -> Record:
     headers: Any = message.headers()
-    return Record._make(  # without names: they would take a fifth of the time
-        (
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value() or b"",  # a deleted value reads as an empty one
-            tuple((name, value or b"") for name, value in headers) if headers else (),
-        )
-    )
+    kept = tuple((name, value or b"") for name, value in headers) if headers else ()
+    place = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
+    value = message.value() or b""  # a deleted value reads as an empty one
+    return Record._make((*place, message.key(), value, kept))  # by names it would take a fifth longer
 
 
 CLIENTS = Clients(ConfluentMember, ConfluentTransactions, ConfluentReader, ConfluentAppender)
