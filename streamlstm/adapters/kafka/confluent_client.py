@@ -438,7 +438,7 @@ def _record(message: Message) -> Record:
     kept = tuple((name, value or b"") for name, value in headers) if headers else ()
     place = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
     value = message.value() or b""  # a deleted value reads as an empty one
-    return Record._make((*place, message.key(), value, kept))  # by names it would take a fifth longer
+    return Record._make((*place, message.key(), value, kept))  # by names it would take longer
 
 
 CLIENTS = Clients(ConfluentMember, ConfluentTransactions, ConfluentReader, ConfluentAppender)
