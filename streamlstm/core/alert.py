@@ -4,8 +4,7 @@ Hysteresis: an episode opens when the tail probability reaches the alarm rate, a
 calm only above up to ten times that rate. Cool-down: after it is resolved, only a score above its peak
 opens a new one for a while. An alert that stays open must not hide the next fault: after as many events without a
 flagged one as end an episode, one that is flagged even so ends it and opens the next; after a few already, if it is
-worse by as much as makes an update. What an episode means for the
-threshold is :mod:`streamlstm.core.guard`'s.
+worse by as much as makes an update. What an episode means for the threshold is :mod:`streamlstm.core.guard`'s.
 """
 
 from __future__ import annotations

@@ -62,8 +62,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was fitted on held-out data beside the arrays.
 
     ``tail_start`` and ``tail_scale``: the exponential tail of the score above its 95 % quantile.
-    ``mean_gap_ms``: between events of a key, over the
-    whole history.
+    ``mean_gap_ms``: between events of a key, over the whole history.
     """
 
     period: int

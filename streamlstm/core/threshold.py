@@ -2,10 +2,9 @@
 
 A tail fitted once does not keep its promise on a living stream; a tail that follows it does. It begins at a
 moving quantile ``u`` of the score, the one that is exceeded ten times as often as may be flagged, and is exponential
-above it: p = level · exp(−(score − u)/scale). ``u`` and
-``scale`` are updated event by event, quantile tracking as in Gibbs & Candès 2021. Exceedances that follow one another
-are one piece of evidence: a cluster counts once (peaks over threshold, Davison & Smith 1990;
-:mod:`streamlstm.core.guard`).
+above it: p = level · exp(−(score − u)/scale). ``u`` and ``scale`` are updated event by event, quantile tracking as in
+Gibbs & Candès 2021. Exceedances that follow one another are one piece of evidence: a cluster counts once (peaks over
+threshold, Davison & Smith 1990; :mod:`streamlstm.core.guard`).
 
 Why there: what is above the quantile tells of what is rarer, and the shorter the way, the less the shape of
 the tail matters. From a 95 % quantile the way is a factor of 3,000 for a promise of one event in 60,000, from here
@@ -13,8 +12,7 @@ always ten. Flagged events are not learned from, so both estimates are those of 
 
 Exponential, not fitted: a score is in decades of its own channels' tails, so its tail is that by construction (what
 looks heavier in held-out scores is the faults among them, and a generalised Pareto of a shape fitted to these hid the
-next). With the heavier shape 1/16, streams on which nothing is wrong had .7 of the promised events flagged, with this
-one .9 (README).
+next; of a heavier shape it flags fewer than promised where nothing is wrong).
 """
 
 from __future__ import annotations

@@ -112,9 +112,8 @@ class KafkaSession:
         self._membership = self._member.membership()
         self._take_changes()
         records = [record for record in records if record.partition in self._claims]
-        note = {partition: claim.polled.append for partition, claim in self._claims.items()}
         for record in records:
-            note[record.partition](record.offset)
+            self._claims[record.partition].polled.append(record.offset)
         if self._membership is not None:
             if self._wanted and not self._restoring:
                 self._begin_restore()
