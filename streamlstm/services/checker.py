@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from rich.console import Console
 
 from streamlstm.adapters.kafka.faults import Denied
-from streamlstm.adapters.kafka.log import KafkaLog, changelog_topic, group_id
+from streamlstm.adapters.kafka.log import KafkaLog
+from streamlstm.adapters.kafka.names import Names, changelog_topic, group_id
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.adapters.webhook import connect
@@ -31,6 +33,7 @@ from streamlstm.services.topics import findings
 from streamlstm.services.wording import counted
 
 LAST_RECORDS = 50  # of each partition, to see whose states there are
+HANGS_AFTER_S = 12.0  # a transaction of ours ends, or is ended by the broker, within 10
 
 
 class Check(NamedTuple):
@@ -137,6 +140,7 @@ def _kafka_checks(log: KafkaLog, settings: ScoreSettings) -> Iterator[Check]:
     for what, operations in _needed(settings).items():
         yield _guarded("permission", lambda w=what, o=operations: _allowed(log, w, o))  # type: ignore[misc]
     yield _guarded("permission", lambda: _transactional(log, settings))
+    yield _guarded("transactions", lambda: _none_hangs(log, settings))
 
 
 def _needed(settings: ScoreSettings) -> dict[str, tuple[str, ...]]:
@@ -166,6 +170,24 @@ def _allowed(log: KafkaLog, name: str, operations: tuple[str, ...]) -> str:
 def _transactional(log: KafkaLog, settings: ScoreSettings) -> str:
     log.try_transactions(settings.topic, settings.group)
     return f"Write on transactional id '{group_id(settings.topic, settings.group)}@…'"
+
+
+def _none_hangs(log: KafkaLog, settings: ScoreSettings) -> str:
+    """Look for transactions that are open, and look again after as long as one of a scorer can be."""
+    outputs = Names(settings.topic, "", changelog_topic(settings.topic, settings.group), 0).outputs
+    topics = [topic for topic in (settings.topic, *outputs) if log.cluster.may_see(topic)]
+    first = {topic: log.cluster.open_since(topic) for topic in topics}
+    if any(first.values()):
+        time.sleep(HANGS_AFTER_S)
+    for topic, at in first.items():
+        for partition, offset in (log.cluster.open_since(topic) if at else at).items():
+            if at.get(partition) == offset:
+                raise LogError(
+                    f"topic {topic!r} partition {partition}: a transaction is open from offset {offset} on, and hides "
+                    "all that came after it. If it does not end, end it with Kafka's tool: kafka-transactions.sh "
+                    f"abort --topic {topic} --partition {partition} --start-offset {offset}"
+                )
+    return "none stays open"
 
 
 def _states(log: EventLog, settings: ScoreSettings, bundle: Bundle) -> str:

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from streamlstm.adapters.kafka.cluster import Cluster, TopicSettings
 from streamlstm.adapters.kafka.config import SCHEME
-from streamlstm.adapters.kafka.log import KafkaLog, changelog_topic
+from streamlstm.adapters.kafka.log import KafkaLog
+from streamlstm.adapters.kafka.names import changelog_topic
 from streamlstm.adapters.kafka.session import CHANGELOG
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic, scores_topic
 from streamlstm.errors import LogError, SettingsError

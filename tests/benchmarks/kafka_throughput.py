@@ -40,7 +40,8 @@ with warnings.catch_warnings():
     from streamlstm.adapters.kafka import python_client
     from streamlstm.adapters.kafka.client import Clients
     from streamlstm.adapters.kafka.config import KafkaConfig
-    from streamlstm.adapters.kafka.log import KafkaLog, changelog_topic, group_id
+    from streamlstm.adapters.kafka.log import KafkaLog
+    from streamlstm.adapters.kafka.names import changelog_topic, group_id
     from tests.kafka_broker import Broker, find_broker
 
 from streamlstm.adapters.kafka.restore import Limits, Restore, to_value

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec
-from kafka.errors import TopicAlreadyExistsError
+from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec, TransactionState
+from kafka.errors import (
+    IncompatibleBrokerVersion,
+    TopicAlreadyExistsError,
+    TransactionalIdNotFoundError,
+    UnsupportedVersionError,
+)
 from kafka.protocol.consumer import IsolationLevel
 
 from streamlstm.adapters.kafka.config import KafkaConfig
@@ -72,6 +77,21 @@ class Cluster:
     def ends(self, topic: str, partitions: Iterable[int], *, committed: bool = True) -> dict[int, int]:
         """Return the next offset, per partition."""
         return self.offsets(topic, partitions, OffsetSpec.LATEST, committed=committed)
+
+    def open_since(self, topic: str) -> dict[int, int]:
+        """Return the offset of the first transaction that is open, per partition in which there is one."""
+        partitions = range(self.partitions(topic))
+        committed, ends = self.ends(topic, partitions), self.ends(topic, partitions, committed=False)
+        return {partition: at for partition, at in committed.items() if at < ends[partition]}
+
+    def last_transaction(self, transactional_id: str) -> TransactionState | None:
+        """Return how far the last transaction under this id is; None if there was none, or the broker cannot say."""
+        access = Access(operation="Describe", transactional_id=transactional_id)
+        with translated(self._config, f"describe transactions of {transactional_id!r}", access):
+            try:
+                return self.client.describe_transactions([transactional_id])[transactional_id].state
+            except (TransactionalIdNotFoundError, UnsupportedVersionError, IncompatibleBrokerVersion):
+                return None
 
     def info(self, topic: str) -> TopicInfo:
         """Return what the port wants to know of a topic."""

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from streamlstm.adapters.kafka import python_client
-from streamlstm.adapters.kafka.client import Appender, Clients, Reader
+from streamlstm.adapters.kafka.client import Appender, Clients, Reader, Transactions
 from streamlstm.adapters.kafka.cluster import Cluster, check_name
 from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.names import Names, changelog_topic, group_id
 from streamlstm.adapters.kafka.restore import to_state
-from streamlstm.adapters.kafka.session import KafkaSession, Names
+from streamlstm.adapters.kafka.session import KafkaSession
+from streamlstm.adapters.kafka.settle import settle
 from streamlstm.core.log import NewRecord, Record, TopicInfo, check_offset
 from streamlstm.core.topic import DEAD_LETTERS
 from streamlstm.errors import LogError
 
 LETTER_BYTES = "2097152"  # of a dead letter: twice what an input record may have by default
-
-
-def group_id(topic: str, group: str) -> str:
-    """Return the consumer group's id in Kafka; no topic name holds an ``@``, so two groups never share one."""
-    return f"{group}@{topic}"
-
-
-def changelog_topic(topic: str, group: str) -> str:
-    """Return the topic of a group's states. What a topic's name may not hold is written ``_xx``, in hexadecimal."""
-    safe = re.sub(r"[^A-Za-z0-9-]", lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), group)
-    return f"{topic}.states.{safe}"
 
 
 class KafkaLog:
@@ -122,6 +112,11 @@ class KafkaLog:
         """Join the group; partitions come with the polls."""
         names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
         transactional_id = f"{names.group}@{self._config.instance}"
+
+        def open_transactions() -> Transactions:
+            settle(self._config, self.cluster, transactional_id, topic, names.group, names.outputs)
+            return self._clients.transactions(self._config, transactional_id, topic)
+
         with ExitStack() as opened:  # closed again if the rest cannot be: the caller tries anew
             member = self._clients.member(self._config, names.group, topic)
             opened.callback(member.close, leave=False)
@@ -132,7 +127,7 @@ class KafkaLog:
                 self.cluster,
                 member,
                 reader,
-                lambda: self._clients.transactions(self._config, transactional_id, topic),
+                open_transactions,
                 self._on_step,
                 self._stuck_after_s,
             )

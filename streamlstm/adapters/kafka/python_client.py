@@ -333,6 +333,21 @@ class PythonTransactions:
         with translated(self._config, "abort the transaction", self._access):
             self._producer.abort_transaction()
 
+    def end_again(self, places: Mapping[str, Set[int]], group: str, *, commit: bool) -> None:
+        """Begin and end a transaction without records, so that its mark is written to these partitions of topics, and
+        to where the positions of the group are kept."""
+        self._known |= places.keys()
+        self.begin(places)
+        added = self._producer._transaction_manager.is_partition_added
+        with translated(self._config, "end the last transaction again", self._access):
+            self._producer.send_offsets_to_transaction({}, group)  # waits for the answer, and so for those before it
+            if not all(added(TopicPartition(topic, p)) for topic, partitions in places.items() for p in partitions):
+                raise LogUnavailable(f"{self._config.url}: a partition could not be added to a transaction yet")
+            if commit:
+                self._producer.commit_transaction()
+            else:
+                self._producer.abort_transaction()
+
     def close(self) -> None:
         """Close without waiting for a broker that may be gone."""
         self._producer.close(timeout=1)

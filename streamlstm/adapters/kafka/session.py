@@ -25,6 +25,7 @@ import structlog
 from streamlstm.adapters.kafka.client import Committed, Member, Reader, Transactions
 from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.faults import Denied
+from streamlstm.adapters.kafka.names import Names
 from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
 from streamlstm.adapters.kafka.watchdog import Watchdog
 from streamlstm.core.commit import Commit
@@ -37,6 +38,7 @@ JOIN_S = 0.3  # a poll that waits for the group; what it gives is seen when the 
 UNSTABLE_AT_ONCE = 2  # positions waited for in one poll; each takes a second
 CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
+SLOW_S = 1.0  # a transaction that took longer: a broker may have been away
 
 logger = structlog.get_logger()
 
@@ -52,16 +54,6 @@ class Claim:
     polled: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Names:
-    """What a session is about, as Kafka knows it."""
-
-    topic: str
-    group: str
-    changelog: str
-    partitions: int
-
-
 def end_process(what: str) -> None:
     """End a process that waits for an answer that does not come; a supervisor starts it again."""
     logger.critical("stuck, ending the process", waiting_for=what)
@@ -71,9 +63,9 @@ def end_process(what: str) -> None:
 class KafkaSession:
     """A :class:`~streamlstm.core.log.ScorerSession` in a consumer group.
 
-    ``open_transactions`` connects a transactional producer, and ends what an earlier one of this process left
-    open. ``on_step`` is called with the name of each step of a commit as it is done. ``on_stuck`` is
-    called when a commit took ``stuck_after_s``: the client would wait for ever.
+    ``open_transactions`` connects a transactional producer, and ends what an earlier one of its name left open.
+    ``on_step`` is called with the name of each step of a commit as it is done. ``on_stuck`` is called when a commit
+    took ``stuck_after_s``: the client would wait for ever.
     """
 
     def __init__(
@@ -89,7 +81,8 @@ class KafkaSession:
     ) -> None:
         self._names, self._cluster, self._member, self._reader = names, cluster, member, reader
         self._open_transactions, self._on_step = open_transactions, on_step
-        self._transactions: Transactions | None = open_transactions()
+        self._watchdog = Watchdog(stuck_after_s, on_stuck)
+        self._transactions: Transactions | None = self._open()
         self._claims: dict[int, Claim] = {}
         self._wanted: set[int] = set()  # given to us, states not restored yet
         self._unstable: set[int] = set()  # of those wanted, in the last poll
@@ -98,15 +91,18 @@ class KafkaSession:
         self._membership: object | None = None
         self._claimed = 0
         self._heard_s = time.monotonic()
-        self._changelog_seen = self._fenced = self._closed = False
+        self._doubtful = self._changelog_seen = self._fenced = self._closed = False
         self._changelog_hidden: Denied | None = None
-        self._watchdog = Watchdog(stuck_after_s, on_stuck)
 
     # Reading
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records of claimed partitions; claims come and go here."""
         self._check_open()
+        if self._doubtful and self._transactions is not None:
+            self._transactions.close()
+            self._transactions = None  # until it is opened anew, its outcome counts as unknown
+            self._transactions = self._open()
         patience_s, self._membership = self._patience_s(timeout_s), None
         records = self._member.poll(max_records, patience_s)
         self._membership = self._member.membership()
@@ -261,8 +257,7 @@ class KafkaSession:
 
     def _check_partitions(self, wanted: Sequence[int]) -> None:
         names = self._names
-        outputs = (scores_topic, alerts_topic, dead_letters_topic)
-        for topic in (*(output(names.topic) for output in outputs), names.changelog):
+        for topic in names.outputs:
             if not self._cluster.may_see(topic):
                 continue  # an alerter's session has no scores; the write will name what is missing
             count = self._cluster.partitions(topic)
@@ -279,6 +274,7 @@ class KafkaSession:
             try:
                 self._member.reachable()
             except LogUnavailable:
+                self._doubtful = True
                 with suppress(LogUnavailable):  # the first says it better
                     self._cluster.info(self._names.topic)  # a topic that was deleted is not waited for
                 raise
@@ -337,7 +333,7 @@ class KafkaSession:
         self._wanted |= set(self._restoring)  # what broke off may be half of it
         self._restoring, self._restore = {}, None
         if self._transactions is None:
-            self._transactions = self._open_transactions()
+            self._transactions = self._open()
             self._wanted |= set(self._claims)
             self._claims.clear()
         for partition, claim in self._claims.items():
@@ -376,9 +372,11 @@ class KafkaSession:
             )
         try:
             with self._watchdog.watch("a Kafka transaction"):
+                started_s = time.monotonic()
                 transactions.begin(places)
                 yield transactions
                 transactions.commit()
+                self._doubtful = time.monotonic() - started_s > SLOW_S
         except Fenced as fenced:
             self._abandon(transactions)
             self._fenced = self._member.displaced()
@@ -388,6 +386,13 @@ class KafkaSession:
         except BaseException:
             self._abandon(transactions)
             raise
+
+    def _open(self) -> Transactions:
+        """Begin anew; a broker that was away may have forgotten to end the last transaction everywhere."""
+        with self._watchdog.watch("the end of the last Kafka transaction"):
+            transactions = self._open_transactions()
+        self._doubtful = False
+        return transactions
 
     def _abandon(self, transactions: Transactions) -> None:
         """After a failed transaction: abort it and begin anew; opening the next one waits for its end."""
