@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from streamlstm.core.log import Record
+from streamlstm.core.log import Headers, Record
 from streamlstm.core.schema import StreamSchema
 
 KEYLESS = b"all"  # the key of events that have none: the stream is one series
@@ -37,6 +37,18 @@ class Rejection(NamedTuple):
     record: Record
     reason: str
     detail: str
+
+
+class Columns(NamedTuple):
+    """The fields of some records, a tuple of each, in their order."""
+
+    topic: tuple[str, ...]
+    partition: tuple[int, ...]
+    offset: tuple[int, ...]
+    timestamp_ms: tuple[int, ...]
+    key: tuple[bytes | None, ...]
+    value: tuple[bytes, ...]
+    headers: tuple[Headers, ...]
 
 
 @dataclass(frozen=True)
@@ -80,46 +92,48 @@ class EventDecoder:
 
         Nothing is dropped: ``len(batch) + len(rejections) == len(records)``.
         """
-        refused: dict[int, Rejection] = {}
-        index: list[int] = []
-        fields: list[tuple[Any, ...]] = []
-        for i, record in enumerate(records):
-            try:
-                fields.append(self._fields(record))
-                index.append(i)
-            except _Bad as bad:
-                refused[i] = bad.rejection(record)
-        good = [records[i] for i in index] if refused else records
-        times_ms, keys = self._times_ms(fields), self._keys(fields, good)
-        if faulty := self._faulty(times_ms, keys, good):
-            refused |= {index[j]: self._fault(fields[j], good[j]).rejection(good[j]) for j in faulty}
-            sound = sorted({*range(len(good))} - faulty)
-            index, fields, good, keys = ([column[j] for j in sound] for column in (index, fields, good, keys))
-            times_ms = times_ms[sound]
+        columns = _columns(records)
+        bad = _oversized(records, columns)
+        fields = self._fields(columns.value, bad)
+        index = [i for i in range(len(records)) if i not in bad]
+        if bad:
+            columns = _columns([records[i] for i in index])
+        times_ms, keys = self._times_ms(fields), self._keys(fields, columns)
+        if faulty := self._faulty(times_ms, keys, columns):
+            bad |= {index[j]: self._fault(fields[j], records[index[j]]) for j in faulty}
+            sound = sorted({*range(len(index))} - faulty)
+            index, fields, keys = ([column[j] for j in sound] for column in (index, fields, keys))
+            times_ms, columns = times_ms[sound], _columns([records[i] for i in index])
         return (
             EventBatch(
                 keys=keys,
-                partition=np.array([record.partition for record in good], dtype=np.int64),
-                offset=np.array([record.offset for record in good], dtype=np.int64),
+                partition=np.array(columns.partition, dtype=np.int64),
+                offset=np.array(columns.offset, dtype=np.int64),
                 timestamp_ms=times_ms.astype(np.int64),
                 values=self._value_matrix(fields),
                 categories=self._categories(fields),
-                checksum=np.array([crc32(record.value) for record in good], dtype=np.int64),
+                checksum=np.fromiter(map(crc32, columns.value), np.int64, len(index)),
                 record_index=np.array(index, dtype=np.int64),
             ),
-            [refused[i] for i in sorted(refused)],
+            [bad[i].rejection(records[i]) for i in sorted(bad)],
         )
 
-    def _fields(self, record: Record) -> tuple[Any, ...]:
-        """Return key, time and the features' fields as they were sent, or raise :class:`_Bad`."""
-        if (size := _size(record)) > MAX_RECORD_BYTES:
-            raise _Bad("oversized", f"{size} bytes; at most {MAX_RECORD_BYTES} are read")
-        try:
-            return astuple(self._decode(record.value))
-        except msgspec.ValidationError as error:
-            raise _Bad("invalid", str(error)) from error
-        except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            raise _Bad("malformed", str(error)) from error
+    def _fields(self, values: Sequence[bytes], bad: dict[int, _Bad]) -> list[tuple[Any, ...]]:
+        """Return key, time and the features' fields of each event, as they were sent; note in ``bad``, by its position,
+        why a record is none, and leave out those that are in it."""
+        fields, decode = list[tuple[Any, ...]](), self._decode
+        for i, value in enumerate(values):
+            if i in bad:
+                continue
+            try:
+                fields.append(astuple(decode(value)))
+            except _Bad as error:
+                bad[i] = error
+            except msgspec.ValidationError as error:
+                bad[i] = _Bad("invalid", str(error))
+            except (msgspec.DecodeError, RecursionError, ValueError) as error:
+                bad[i] = _Bad("malformed", str(error))
+        return fields
 
     def _finite(self, event: msgspec.Struct) -> msgspec.Struct:
         """Return an event that another format than JSON gave, or raise :class:`_Bad` for what JSON cannot hold."""
@@ -137,14 +151,14 @@ class EventDecoder:
         with np.errstate(over="ignore"):  # 1e308 is no time either
             return np.rint(np.array(times, dtype=np.float64) * self._ms_per_unit)
 
-    def _keys(self, fields: list[tuple[Any, ...]], records: Sequence[Record]) -> list[bytes]:
+    def _keys(self, fields: list[tuple[Any, ...]], columns: Columns) -> list[bytes]:
         if self._schema.key is None:
-            return [record.key or KEYLESS for record in records]
+            return [key or KEYLESS for key in columns.key]
         return [str(event[0]).encode() for event in fields]
 
-    def _faulty(self, times_ms: NDArray[np.float64], keys: list[bytes], records: Sequence[Record]) -> set[int]:
+    def _faulty(self, times_ms: NDArray[np.float64], keys: list[bytes], columns: Columns) -> set[int]:
         """Return the positions of events whose time or key cannot be used; :meth:`_fault` says why."""
-        taken_ms = np.array([record.timestamp_ms for record in records], dtype=np.float64)
+        taken_ms = np.array(columns.timestamp_ms, dtype=np.float64)
         in_time = (times_ms >= EARLIEST_MS) & (times_ms < LATEST_MS) & (times_ms - taken_ms <= self._max_ahead_ms)
         lengths = np.array([len(key) for key in keys], dtype=np.int64)
         faulty = set(np.flatnonzero(~in_time | (lengths == 0) | (lengths > MAX_KEY_BYTES)).tolist())
@@ -153,7 +167,7 @@ class EventDecoder:
     def _fault(self, event: tuple[Any, ...], record: Record) -> _Bad:
         """Say why the time or the key of one event cannot be used."""
         time, name = event[1], self._schema.timestamp
-        ((time_ms,), (key,)) = self._times_ms([event]).tolist(), self._keys([event], [record])
+        ((time_ms,), (key,)) = self._times_ms([event]).tolist(), self._keys([event], _columns([record]))
         if isinstance(time, str) and math.isnan(time_ms):
             return _Bad("invalid", f"{time!r} is no time in ISO 8601 - at `$.{name}`")
         if not EARLIEST_MS <= time_ms < LATEST_MS:
@@ -216,9 +230,25 @@ def _is_text(key: bytes) -> bool:
     return True
 
 
+def _columns(records: Sequence[Record]) -> Columns:
+    return Columns._make(zip(*records, strict=True)) if records else Columns(*[()] * len(Columns._fields))
+
+
+def _oversized(records: Sequence[Record], columns: Columns) -> dict[int, _Bad]:
+    """Return, by their positions, the records that are too large to be read."""
+    longest = max(map(len, columns.value), default=0) + max(map(len, filter(None, columns.key)), default=0)
+    if longest <= MAX_RECORD_BYTES and not any(columns.headers):
+        return {}
+    return {
+        i: _Bad("oversized", f"{size} bytes; at most {MAX_RECORD_BYTES} are read")
+        for i, size in enumerate(map(_size, records))
+        if size > MAX_RECORD_BYTES
+    }
+
+
 def _size(record: Record) -> int:
-    size = len(record.value) + len(record.key or b"")
-    return size + sum(len(name) + len(value) for name, value in record.headers) if record.headers else size
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.value) + len(record.key or b"") + headers
 
 
 def _event_type(schema: StreamSchema) -> type[msgspec.Struct]:
