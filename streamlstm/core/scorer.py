@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -123,9 +123,9 @@ class Scorer:
     def read(self, records: Sequence[Record]) -> Poll:
         """Decode a poll. Changes nothing."""
         batch, rejections = self._decoder.decode(records)
-        row_of: dict[Key, int] = {}
-        pairs = zip(batch.partition.tolist(), batch.keys, strict=True)
-        row = np.array([row_of.setdefault(pair, len(row_of)) for pair in pairs], dtype=np.int64)
+        pairs = list(zip(batch.partition.tolist(), batch.keys, strict=True))
+        row_of = {key: row for row, key in enumerate(dict.fromkeys(pairs))}
+        row = np.fromiter(map(row_of.__getitem__, pairs), np.int64, len(pairs))
         return Poll(records, batch, rejections, list(row_of), row)
 
     def missing(self, poll: Poll) -> list[Key]:
@@ -325,10 +325,10 @@ def _dead_letter(rejection: Rejection) -> Output:
     return Output(record.partition, record.key, record.value, headers + record.headers)
 
 
-def _offsets(records: Iterable[Record]) -> dict[int, tuple[int, int]]:
+def _offsets(records: Sequence[Record]) -> dict[int, tuple[int, int]]:
     """Return, per partition, the first offset of the poll and the one after its last."""
-    offsets: dict[int, tuple[int, int]] = {}
-    for record in records:
-        first, _ = offsets.get(record.partition, (record.offset, 0))
-        offsets[record.partition] = (first, record.offset + 1)
-    return offsets
+    if not records:
+        return {}
+    _, partitions, offsets, *_ = zip(*records, strict=True)
+    first = dict(zip(reversed(partitions), reversed(offsets), strict=True))
+    return {p: (first[p], last + 1) for p, last in dict(zip(partitions, offsets, strict=True)).items()}

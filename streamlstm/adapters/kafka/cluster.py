@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec, TransactionState
 from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
     IncompatibleBrokerVersion,
+    NotCoordinatorError,
     TopicAlreadyExistsError,
     TransactionalIdNotFoundError,
     UnsupportedVersionError,
@@ -25,6 +29,7 @@ from streamlstm.core.log import TopicInfo
 from streamlstm.errors import LogError, TopicMissing
 
 WAIT_MS = 30_000
+COORDINATOR_S = 10.0  # a new cluster chooses one when it is first asked for; one that moved reads what it is to know
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,17 @@ class Cluster:
     def last_transaction(self, transactional_id: str) -> TransactionState | None:
         """Return how far the last transaction under this id is; None if there was none, or the broker cannot say."""
         access = Access(operation="Describe", transactional_id=transactional_id)
+        until_s = time.monotonic() + COORDINATOR_S
         with translated(self._config, f"describe transactions of {transactional_id!r}", access):
-            try:
-                return self.client.describe_transactions([transactional_id])[transactional_id].state
-            except (TransactionalIdNotFoundError, UnsupportedVersionError, IncompatibleBrokerVersion):
-                return None
+            while True:
+                try:
+                    return self.client.describe_transactions([transactional_id])[transactional_id].state
+                except (TransactionalIdNotFoundError, UnsupportedVersionError, IncompatibleBrokerVersion):
+                    return None
+                except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+                    if time.monotonic() >= until_s:
+                        raise
+                    time.sleep(0.1)
 
     def info(self, topic: str) -> TopicInfo:
         """Return what the port wants to know of a topic."""
