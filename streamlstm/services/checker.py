@@ -33,7 +33,7 @@ from streamlstm.services.topics import findings
 from streamlstm.services.wording import counted
 
 LAST_RECORDS = 50  # of each partition, to see whose states there are
-HANGS_AFTER_S = 12.0  # a transaction of ours ends, or is ended by the broker, within 10
+HANGS_AFTER_S = 25.0  # a transaction of ours ends within 10, or brokers, which look every 10, end it
 
 
 class Check(NamedTuple):
@@ -175,17 +175,17 @@ def _transactional(log: KafkaLog, settings: ScoreSettings) -> str:
 def _none_hangs(log: KafkaLog, settings: ScoreSettings) -> str:
     """Look for transactions that are open, and look again after as long as one of a scorer can be."""
     outputs = Names(settings.topic, "", changelog_topic(settings.topic, settings.group), 0).outputs
-    topics = [topic for topic in (settings.topic, *outputs) if log.cluster.may_see(topic)]
-    first = {topic: log.cluster.open_since(topic) for topic in topics}
+    first = {topic: log.cluster.open_since(topic) for topic in outputs if log.cluster.may_see(topic)}
     if any(first.values()):
         time.sleep(HANGS_AFTER_S)
     for topic, at in first.items():
         for partition, offset in (log.cluster.open_since(topic) if at else at).items():
             if at.get(partition) == offset:
                 raise LogError(
-                    f"topic {topic!r} partition {partition}: a transaction is open from offset {offset} on, and hides "
-                    "all that came after it. If it does not end, end it with Kafka's tool: kafka-transactions.sh "
-                    f"abort --topic {topic} --partition {partition} --start-offset {offset}"
+                    f"topic {topic!r} partition {partition}: a transaction stays open from offset {offset} on, and "
+                    "hides all that came after it. A scorer or alerter ends its own when it starts: start all under "
+                    "the names (--instance) that they had. Only if that does not help, kafka-transactions.sh abort "
+                    f"--topic {topic} --partition {partition} --start-offset {offset}: what is in it is not kept then"
                 )
     return "none stays open"
 

@@ -19,7 +19,7 @@ from streamlstm.core.advance import advance
 from streamlstm.core.alert import episode_parameters
 from streamlstm.core.aligned import aligned
 from streamlstm.core.bundle import padded, running_span
-from streamlstm.core.channels import CURVES, Fitted, laid_out, novelty, record, stillness
+from streamlstm.core.channels import CURVES, NAMES, Fitted, laid_out, novelty, record, stillness
 from streamlstm.core.columns import Events, Parameters, Results, new_results, new_scratch
 from streamlstm.core.feature import FeatureParameters
 from streamlstm.core.model import Architecture, Model
@@ -81,7 +81,8 @@ def calibrate(
     centre, whitening = _whitening(traced.errors[usable])
     learned = _learned_parts(history.key_index[chosen], held_out)
     ranges, lowest = record.fit(traced.inputs, learned), stillness.fit(traced.inputs, ~np.isnan(events.values), learned)
-    fitted = Fitted(novelty.fit(traced.hidden[usable], seed), ranges, lowest)
+    references = novelty.REFERENCES if weights[NAMES.index(novelty.NAME)] > 0 else novelty.NEIGHBOURS
+    fitted = Fitted(novelty.fit(traced.hidden[usable], seed, references), ranges, lowest)
     score = score._replace(centre=centre, whitening=whitening, fitted=fitted)
 
     raw = _walk(events, rows, parameters._replace(score=score), architecture).raw

@@ -71,7 +71,7 @@ def test_end_that_a_broker_forgot_is_said_again(
         producer._sender.wakeup()
         handler.result.wait()
         (producer.commit_transaction if commit else producer.abort_transaction)()
-    assert f"topic '{alerts}' partition 1: a transaction is open from offset 0 on" in checked(stream)
+    assert f"topic '{alerts}' partition 1: a transaction stays open from offset 0 on" in checked(stream)
     with closing(stream.log()) as log, closing(log.open_session(stream.topic, stream.group)):
         pass
     assert "none stays open" in checked(stream)

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec, TransactionState
-from kafka.errors import (
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    IncompatibleBrokerVersion,
-    NotCoordinatorError,
-    TopicAlreadyExistsError,
-    TransactionalIdNotFoundError,
-    UnsupportedVersionError,
-)
+from kafka.admin import ConfigResource, KafkaAdminClient, OffsetSpec
+from kafka.errors import TopicAlreadyExistsError
 from kafka.protocol.consumer import IsolationLevel
 
 from streamlstm.adapters.kafka.config import KafkaConfig
@@ -29,7 +20,6 @@ from streamlstm.core.log import TopicInfo
 from streamlstm.errors import LogError, TopicMissing
 
 WAIT_MS = 30_000
-COORDINATOR_S = 10.0  # a new cluster chooses one when it is first asked for; one that moved reads what it is to know
 
 
 @dataclass(frozen=True)
@@ -88,21 +78,6 @@ class Cluster:
         partitions = range(self.partitions(topic))
         committed, ends = self.ends(topic, partitions), self.ends(topic, partitions, committed=False)
         return {partition: at for partition, at in committed.items() if at < ends[partition]}
-
-    def last_transaction(self, transactional_id: str) -> TransactionState | None:
-        """Return how far the last transaction under this id is; None if there was none, or the broker cannot say."""
-        access = Access(operation="Describe", transactional_id=transactional_id)
-        until_s = time.monotonic() + COORDINATOR_S
-        with translated(self._config, f"describe transactions of {transactional_id!r}", access):
-            while True:
-                try:
-                    return self.client.describe_transactions([transactional_id])[transactional_id].state
-                except (TransactionalIdNotFoundError, UnsupportedVersionError, IncompatibleBrokerVersion):
-                    return None
-                except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
-                    if time.monotonic() >= until_s:
-                        raise
-                    time.sleep(0.1)
 
     def info(self, topic: str) -> TopicInfo:
         """Return what the port wants to know of a topic."""

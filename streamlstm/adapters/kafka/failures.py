@@ -28,9 +28,13 @@ class Failure:
 
 @dataclass
 class Failures:
-    """The last failure of each broker, until a connection to it succeeds. Written by the clients' own threads."""
+    """The last failure of each broker, until a connection to it succeeds. Written by the clients' own threads.
+
+    ``lost``: how often a broker that had been reached no longer was.
+    """
 
     clock: Callable[[], float] = time.monotonic
+    lost: int = 0
     _reached: set[str] = field(default_factory=set)
     _last: dict[str, Failure] = field(default_factory=dict)
     _told_s: dict[str, float] = field(default_factory=dict)
@@ -38,6 +42,7 @@ class Failures:
     def note(self, server: str, reason: str, *, refused: bool) -> None:
         """Note that a connection failed, or was lost; ``reason`` is for the operator."""
         first, now_s = server not in self._reached, self.clock()
+        self.lost += not first and server not in self._last
         self._last[server] = Failure(server, reason, refused and first, now_s)
         if not first and now_s - self._told_s.get(server, -TELL_EVERY_S) >= TELL_EVERY_S:
             self._told_s[server] = now_s

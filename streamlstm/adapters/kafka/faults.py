@@ -118,7 +118,7 @@ def _meaning(config: KafkaConfig, error: BaseException, what: str, access: Acces
         return Denied(f"{what}: {_permission(config, error, access) or error}")
     if isinstance(error, errors.MessageSizeTooLargeError):
         return LogError(f"{text}. Raise max.message.bytes of the topic written to; `streamlstm topics` says which")
-    if isinstance(error, (*LOST, errors.RetriableError)):
+    if isinstance(error, (*LOST, errors.RetriableError, errors.UnknownBrokerIdError)):  # the last: no leader just now
         return LogUnavailable(text)
     return LogError(text)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from streamlstm.adapters.kafka import python_client
-from streamlstm.adapters.kafka.client import Appender, Clients, Reader, Transactions
+from streamlstm.adapters.kafka.client import Appender, Clients, Reader
 from streamlstm.adapters.kafka.cluster import Cluster, check_name
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.names import Names, changelog_topic, group_id
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.kafka.session import KafkaSession
-from streamlstm.adapters.kafka.settle import settle
+from streamlstm.adapters.kafka.settle import Opener
 from streamlstm.core.log import NewRecord, Record, TopicInfo, check_offset
 from streamlstm.core.topic import DEAD_LETTERS
 from streamlstm.errors import LogError
@@ -111,12 +111,6 @@ class KafkaLog:
     def open_session(self, topic: str, group: str) -> KafkaSession:
         """Join the group; partitions come with the polls."""
         names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
-        transactional_id = f"{names.group}@{self._config.instance}"
-
-        def open_transactions() -> Transactions:
-            settle(self._config, self.cluster, transactional_id, topic, names.group, names.outputs)
-            return self._clients.transactions(self._config, transactional_id, topic)
-
         with ExitStack() as opened:  # closed again if the rest cannot be: the caller tries anew
             member = self._clients.member(self._config, names.group, topic)
             opened.callback(member.close, leave=False)
@@ -127,7 +121,7 @@ class KafkaLog:
                 self.cluster,
                 member,
                 reader,
-                open_transactions,
+                Opener(self._config, self._clients, self.cluster, names),
                 self._on_step,
                 self._stuck_after_s,
             )

@@ -202,7 +202,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def displaced(self) -> bool:
         """Ask the group who has this instance's place."""
-        return displaced(self._config, self._access, self._member_id)
+        return bool(self._member_id) and displaced(self._config, self._access, self._member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""
@@ -338,15 +338,20 @@ class PythonTransactions:
         to where the positions of the group are kept."""
         self._known |= places.keys()
         self.begin(places)
-        added = self._producer._transaction_manager.is_partition_added
+        manager = self._producer._transaction_manager
         with translated(self._config, "end the last transaction again", self._access):
-            self._producer.send_offsets_to_transaction({}, group)  # waits for the answer, and so for those before it
-            if not all(added(TopicPartition(topic, p)) for topic, partitions in places.items() for p in partitions):
-                raise LogUnavailable(f"{self._config.url}: a partition could not be added to a transaction yet")
-            if commit:
-                self._producer.commit_transaction()
-            else:
-                self._producer.abort_transaction()
+            self._answered(manager.send_offsets_to_transaction({}, group))  # and so those before it
+            added = {(place.topic, place.partition) for place in manager._partitions_in_transaction}
+            self._answered(manager.begin_commit() if commit else manager.begin_abort())
+        missing = {(topic, partition) for topic, partitions in places.items() for partition in partitions} - added
+        if missing:
+            raise LogUnavailable(f"{self._config.url}: not all partitions could be added to a transaction yet")
+
+    def _answered(self, result: Any) -> None:
+        """Wait for an answer; the producer's own methods would wait for ever."""
+        self._producer._sender.wakeup()
+        if not result.wait(TRANSACTION_TIMEOUT_MS):
+            raise LogUnavailable(f"{self._config.url}: no answer about a transaction")
 
     def close(self) -> None:
         """Close without waiting for a broker that may be gone."""

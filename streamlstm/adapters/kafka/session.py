@@ -13,7 +13,6 @@ that slept through its dismissal is refused by the broker (KIP-447).
 from __future__ import annotations
 
 import math
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -27,7 +26,8 @@ from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.names import Names
 from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
-from streamlstm.adapters.kafka.watchdog import Watchdog
+from streamlstm.adapters.kafka.settle import Opener
+from streamlstm.adapters.kafka.watchdog import Watchdog, end_process
 from streamlstm.core.commit import Commit
 from streamlstm.core.log import Record, Standing, check_offset
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
@@ -38,7 +38,6 @@ JOIN_S = 0.3  # a poll that waits for the group; what it gives is seen when the 
 UNSTABLE_AT_ONCE = 2  # positions waited for in one poll; each takes a second
 CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "segment.ms": "3600000"}
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
-SLOW_S = 3.0  # a transaction that took longer: a broker may have been away, and back
 
 logger = structlog.get_logger()
 
@@ -54,18 +53,12 @@ class Claim:
     polled: list[int] = field(default_factory=list)
 
 
-def end_process(what: str) -> None:
-    """End a process that waits for an answer that does not come; a supervisor starts it again."""
-    logger.critical("stuck, ending the process", waiting_for=what)
-    os._exit(70)
-
-
 class KafkaSession:
     """A :class:`~streamlstm.core.log.ScorerSession` in a consumer group.
 
-    ``open_transactions`` connects a transactional producer, and ends what an earlier one of its name left open.
-    ``on_step`` is called with the name of each step of a commit as it is done. ``on_stuck`` is called when a commit
-    took ``stuck_after_s``: the client would wait for ever.
+    ``opener`` connects a transactional producer, and ends what an earlier one of its name left open. ``on_step`` is
+    called with the name of each step of a commit as it is done. ``on_stuck`` is called when a commit took
+    ``stuck_after_s``: the client would wait for ever.
     """
 
     def __init__(
@@ -74,14 +67,13 @@ class KafkaSession:
         cluster: Cluster,
         member: Member,
         reader: Reader,
-        open_transactions: Callable[[], Transactions],
+        opener: Opener,
         on_step: Callable[[str], None],
         stuck_after_s: float,
         on_stuck: Callable[[str], None] = end_process,
     ) -> None:
         self._names, self._cluster, self._member, self._reader = names, cluster, member, reader
-        self._open_transactions, self._on_step = open_transactions, on_step
-        self._watchdog = Watchdog(stuck_after_s, on_stuck)
+        self._opener, self._on_step = opener, on_step
         self._transactions: Transactions | None = self._open()
         self._claims: dict[int, Claim] = {}
         self._wanted: set[int] = set()  # given to us, states not restored yet
@@ -91,18 +83,16 @@ class KafkaSession:
         self._membership: object | None = None
         self._claimed = 0
         self._heard_s = time.monotonic()
-        self._doubtful = self._changelog_seen = self._fenced = self._closed = False
+        self._changelog_seen = self._fenced = self._closed = False
         self._changelog_hidden: Denied | None = None
+        self._watchdog = Watchdog(stuck_after_s, on_stuck)
 
     # Reading
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]:
         """Return the next records of claimed partitions; claims come and go here."""
         self._check_open()
-        if self._doubtful and self._transactions is not None:
-            self._transactions.close()
-            self._transactions = None  # until it is opened anew, its outcome counts as unknown
-            self._transactions = self._open()
+        self._open_anew_if_in_doubt()
         patience_s, self._membership = self._patience_s(timeout_s), None
         records = self._member.poll(max_records, patience_s)
         self._membership = self._member.membership()
@@ -274,7 +264,6 @@ class KafkaSession:
             try:
                 self._member.reachable()
             except LogUnavailable:
-                self._doubtful = True
                 with suppress(LogUnavailable):  # the first says it better
                     self._cluster.info(self._names.topic)  # a topic that was deleted is not waited for
                 raise
@@ -362,6 +351,7 @@ class KafkaSession:
         """Run a transaction that writes to these partitions of topics: all of the block, or nothing, or an outcome that
         :meth:`rewind` finds out.
         """
+        self._open_anew_if_in_doubt()
         transactions = self._transactions
         if transactions is None:
             raise LogUnavailable("the last transaction's outcome is not known yet: rewind first")
@@ -372,11 +362,9 @@ class KafkaSession:
             )
         try:
             with self._watchdog.watch("a Kafka transaction"):
-                started_s = time.monotonic()
                 transactions.begin(places)
                 yield transactions
                 transactions.commit()
-                self._doubtful = time.monotonic() - started_s > SLOW_S
         except Fenced as fenced:
             self._abandon(transactions)
             self._fenced = self._member.displaced()
@@ -388,11 +376,20 @@ class KafkaSession:
             raise
 
     def _open(self) -> Transactions:
-        """Begin anew; a broker that was away may have forgotten to end the last transaction everywhere."""
-        with self._watchdog.watch("the end of the last Kafka transaction"):
-            transactions = self._open_transactions()
-        self._doubtful = False
-        return transactions
+        try:
+            return self._opener.open()
+        except Fenced as fenced:
+            if self._member.displaced():
+                raise
+            raise LogUnavailable("transactions could not be opened: ended from outside meanwhile") from fenced
+
+    def _open_anew_if_in_doubt(self) -> None:
+        """Begin anew where a broker was lost: it may have forgotten to end the last transaction everywhere."""
+        if self._transactions is not None and self._opener.in_doubt():
+            self._member.reachable()
+            self._transactions.close()
+            self._transactions = None  # until it is opened anew, its outcome counts as unknown
+            self._transactions = self._open()
 
     def _abandon(self, transactions: Transactions) -> None:
         """After a failed transaction: abort it and begin anew; opening the next one waits for its end."""

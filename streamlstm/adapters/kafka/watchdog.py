@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 LOOK_EVERY_S = 1.0
+
+logger = structlog.get_logger()
 
 
 class Watchdog:
@@ -42,3 +47,9 @@ class Watchdog:
             if watched is not None and watched is not told and time.monotonic() >= watched[0]:
                 told = watched
                 self._on_stuck(watched[1])
+
+
+def end_process(what: str) -> None:
+    """End a process that waits for an answer that does not come; a supervisor starts it again."""
+    logger.critical("stuck, ending the process", waiting_for=what)
+    os._exit(70)
