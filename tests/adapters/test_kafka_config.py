@@ -696,3 +696,15 @@ def test_missing_token_is_named_by_its_owner() -> None:
     options: dict[str, Any] = {"sasl_mechanism": "OAUTHBEARER", "oauth_token": source}
     assert KafkaConfig(("a:1",), options).principal == "the bearer of oauth_token"
     assert refused(source.read) == "--log-config k.toml: oauth_token: environment variable GONE is not set"
+
+
+def test_a_broker_that_was_reached_is_lost_once_until_it_is_reached_again() -> None:
+    """Neither one that never was, nor each try to reach it again."""
+    failures = Failures()
+    failures.note("a:1", "no answer", refused=False)
+    assert failures.lost == 0
+    for times in (1, 2):
+        failures.reached("a:1")
+        for _ in range(3):
+            failures.note("a:1", "gone", refused=False)
+        assert failures.lost == times

@@ -13,9 +13,11 @@ from kafka.consumer.group import ConsumerGroupMetadata
 from kafka.producer.transaction_manager import TransactionalRequestResult, TransactionManager, TxnOffsetCommitHandler
 from rich.console import Console
 
+from streamlstm.adapters.kafka.client import Transactions
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.python_client import PythonTransactions
-from streamlstm.errors import StreamlstmError
+from streamlstm.adapters.kafka.settle import Opener
+from streamlstm.errors import LogUnavailable, StreamlstmError
 from streamlstm.services import checker
 from streamlstm.services.settings import ReceiverSettings
 from tests.end_to_end import kafka_runs
@@ -49,7 +51,8 @@ def test_partitions_are_added_to_a_transaction_together(kafka: Broker, monkeypat
 def test_end_that_a_broker_forgot_is_said_again(
     stream: Stream, kafka_node: Cluster, monkeypatch: pytest.MonkeyPatch, *, commit: bool
 ) -> None:
-    """A transaction's record and position, to which the coordinator sent no mark of the end, end as the transaction."""
+    """A transaction's record and position, to which the coordinator sent no mark of the end, end as the transaction;
+    also if that does not succeed at once."""
     monkeypatch.setattr(checker, "HANGS_AFTER_S", 0.1)
     scores, alerts, _ = stream.outputs
     stream.append(kafka_runs.feed(3))
@@ -72,11 +75,39 @@ def test_end_that_a_broker_forgot_is_said_again(
         handler.result.wait()
         (producer.commit_transaction if commit else producer.abort_transaction)()
     assert f"topic '{alerts}' partition 1: a transaction stays open from offset 0 on" in checked(stream)
-    with closing(stream.log()) as log, closing(log.open_session(stream.topic, stream.group)):
-        pass
+    with closing(stream.log()) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(PythonTransactions, "end_again", unavailable)
+            with pytest.raises(LogUnavailable):
+                log.open_session(stream.topic, stream.group)
+        with closing(log.open_session(stream.topic, stream.group)):
+            pass
     assert "none stays open" in checked(stream)
     assert (b"unknown" in [record.value for record in stream.read(alerts)]) is commit
     assert stream.committed()[0][0] == before[0] - commit
+
+
+def test_a_lost_broker_puts_the_last_transaction_in_doubt(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions are opened anew, once."""
+    opened, kept = list[Opener](), Opener.open
+
+    def note(opener: Opener) -> Transactions:
+        opened.append(opener)
+        return kept(opener)
+
+    monkeypatch.setattr(Opener, "open", note)
+    with closing(stream.log()) as log, closing(log.open_session(stream.topic, stream.group)) as session:
+        session.poll(0, 0.1)
+        assert len(opened) == 1
+        log._config.failures.note(stream.broker.bootstrap, "gone", refused=False)
+        for _ in range(2):
+            session.poll(0, 0.1)
+        assert len(opened) == 2
+
+
+def unavailable(*_: object, **__: object) -> None:
+    """Fail as where a broker is away."""
+    raise LogUnavailable("away")
 
 
 def checked(stream: Stream) -> str:

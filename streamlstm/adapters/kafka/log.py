@@ -38,6 +38,7 @@ class KafkaLog:
         self._config, self._on_step, self._stuck_after_s, self._clients = config, on_step, stuck_after_s, clients
         self.cluster = Cluster(config)
         self._appender: Appender | None = None
+        self._openers: dict[Names, Opener] = {}  # what one knows outlives a session that could not be opened
         self._readers: dict[str, Reader] = {}
 
     def create_topic(self, topic: str, partitions: int, retention_s: float | None = None) -> None:
@@ -111,6 +112,7 @@ class KafkaLog:
     def open_session(self, topic: str, group: str) -> KafkaSession:
         """Join the group; partitions come with the polls."""
         names = Names(topic, group_id(topic, group), changelog_topic(topic, group), self.cluster.partitions(topic))
+        opener = self._openers.setdefault(names, Opener(self._config, self._clients, self.cluster, names))
         with ExitStack() as opened:  # closed again if the rest cannot be: the caller tries anew
             member = self._clients.member(self._config, names.group, topic)
             opened.callback(member.close, leave=False)
@@ -121,7 +123,7 @@ class KafkaLog:
                 self.cluster,
                 member,
                 reader,
-                Opener(self._config, self._clients, self.cluster, names),
+                opener,
                 self._on_step,
                 self._stuck_after_s,
             )
