@@ -311,7 +311,8 @@ class ConfluentTransactions:
         """Close without waiting for a broker that may be gone."""
         with suppress(SystemError):
             self._producer.purge()
-        self._producer.close()
+        with suppress(KafkaException):  # what was fatal to it, which was told
+            self._producer.close()
 
     def _refuse(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -400,7 +401,8 @@ class ConfluentAppender:
 
     def close(self) -> None:
         """Close."""
-        self._producer.close()
+        with suppress(KafkaException):
+            self._producer.close()
 
     def _refuse(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:

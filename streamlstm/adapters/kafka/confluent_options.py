@@ -84,6 +84,7 @@ LOCAL_ERRORS: Mapping[int, type[Exception]] = {
     KafkaError._PURGE_QUEUE: errors.TransactionAbortedError,
     KafkaError._PURGE_INFLIGHT: errors.TransactionAbortedError,
     KafkaError._UNKNOWN_TOPIC: errors.UnknownTopicOrPartitionError,
+    KafkaError._UNKNOWN_PARTITION: errors.LeaderNotAvailableError,  # or so: it had no leader when it was looked up
 }
 
 logger = structlog.get_logger()
