@@ -546,6 +546,7 @@ def test_missing_permission_is_named(error: Exception, access: Access, lacks: st
 def test_other_errors_keep_their_meaning() -> None:
     """A lost place in the group is waited for, another with our identity stops us."""
     assert isinstance(failing(CONFIG, errors.CommitFailedError()), LogUnavailable)
+    assert isinstance(failing(CONFIG, errors.UnknownBrokerIdError(-1)), LogUnavailable)
     assert isinstance(failing(CONFIG, errors.ProducerFencedError()), Fenced)
     assert type(failing(CONFIG, errors.InvalidTopicError())) is LogError
 

@@ -15,7 +15,7 @@ GIVE_UP_AFTER_S = 3.0
 REASONABLE_S = 40.0
 
 
-@pytest.mark.parametrize("away_s", [0, 12, 35] if LONG else [12])
+@pytest.mark.parametrize("away_s", [0, 4, 6, 8, 10, 12, 35] if LONG else [12])
 def test_broker_killed_under_load_comes_back_and_scoring_goes_on(
     stream: Stream, fleet: Fleet, kafka_node: Cluster, away_s: float
 ) -> None:
