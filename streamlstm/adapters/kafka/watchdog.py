@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 LOOK_EVERY_S = 1.0
+STANDARD_ERROR = 2
 
 logger = structlog.get_logger()
 
@@ -50,6 +52,7 @@ class Watchdog:
 
 
 def end_process(what: str) -> None:
-    """End a process that waits for an answer that does not come; a supervisor starts it again."""
+    """End a process that waits for an answer that does not come, and show where; a supervisor starts it again."""
+    faulthandler.dump_traceback(STANDARD_ERROR)
     logger.critical("stuck, ending the process", waiting_for=what)
     os._exit(70)
