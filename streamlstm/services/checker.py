@@ -173,20 +173,24 @@ def _transactional(log: KafkaLog, settings: ScoreSettings) -> str:
 
 
 def _none_hangs(log: KafkaLog, settings: ScoreSettings) -> str:
-    """Look for transactions that are open, and look again after as long as one of a scorer can be."""
+    """Look for transactions that stay open for longer than one of a scorer can."""
     outputs = Names(settings.topic, "", changelog_topic(settings.topic, settings.group), 0).outputs
-    first = {topic: log.cluster.open_since(topic) for topic in outputs if log.cluster.may_see(topic)}
-    if any(first.values()):
-        time.sleep(HANGS_AFTER_S)
-    for topic, at in first.items():
-        for partition, offset in (log.cluster.open_since(topic) if at else at).items():
-            if at.get(partition) == offset:
-                raise LogError(
-                    f"topic {topic!r} partition {partition}: a transaction stays open from offset {offset} on, and "
-                    "hides all that came after it. A scorer or alerter ends its own when it starts: start all under "
-                    "the names (--instance) that they had. Only if that does not help, kafka-transactions.sh abort "
-                    f"--topic {topic} --partition {partition} --start-offset {offset}: what is in it is not kept then"
-                )
+    topics = [topic for topic in outputs if log.cluster.may_see(topic)]
+
+    def found() -> set[tuple[str, int, int]]:
+        return {(topic, *place) for topic in topics for place in log.cluster.open_since(topic).items()}
+
+    still_open, until_s = found(), time.monotonic() + HANGS_AFTER_S
+    while still_open and time.monotonic() < until_s:
+        time.sleep(0.5)
+        still_open &= found()
+    for topic, partition, offset in sorted(still_open):
+        raise LogError(
+            f"topic {topic!r} partition {partition}: a transaction stays open from offset {offset} on, and hides all "
+            "that came after it. A scorer or alerter ends its own when it starts: start all under the names "
+            "(--instance) that they had. Only if that does not help, kafka-transactions.sh abort "
+            f"--topic {topic} --partition {partition} --start-offset {offset}: what is in it is not kept then"
+        )
     return "none stays open"
 
 
