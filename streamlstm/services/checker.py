@@ -184,7 +184,8 @@ def _none_hangs(log: KafkaLog, settings: ScoreSettings) -> str:
     while still_open and time.monotonic() < until_s:
         time.sleep(0.5)
         still_open &= found()
-    for topic, partition, offset in sorted(still_open):
+    if still_open:
+        topic, partition, offset = min(still_open)
         raise LogError(
             f"topic {topic!r} partition {partition}: a transaction stays open from offset {offset} on, and hides all "
             "that came after it. A scorer or alerter ends its own when it starts: start all under the names "
