@@ -8,8 +8,6 @@ READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 # By environment, so that they hold for what pip builds with, too; newer versions of pip have another name for that.
 PINNED := PIP_CONSTRAINT=deploy/constraints.txt PIP_BUILD_CONSTRAINT=deploy/constraints.txt $(PIP)
-# As image and units have it.
-DEPLOYED := MALLOC_ARENA_MAX=2
 TORCH := $(shell sed -n 's/^torch==/torch==/p' deploy/constraints.txt)
 
 .PHONY: demo demo-kafka proof test check bench real-data fuzz soak audit clean
@@ -24,7 +22,7 @@ test: $(READY) check  ## style, types, then every test
 	$(VENV)/bin/python -m pytest
 
 proof: $(READY)  ## exactly once on a Kafka broker: scorers killed, frozen, moved and upgraded, brokers lost; a quarter of an hour
-	$(DEPLOYED) $(VENV)/bin/python -m pytest -m proof
+	$(VENV)/bin/python -m pytest -m proof
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .
@@ -41,7 +39,7 @@ fuzz: $(READY)  ## a million inputs for all that reads what others wrote; ten mi
 	$(VENV)/bin/python -m tests.fuzz
 
 soak: $(READY)  ## an hour of feed and faults on SQLite, then the oracle; SOAK="--kafka --minutes 10" for others
-	$(DEPLOYED) $(VENV)/bin/python -m tests.soak $(SOAK)
+	$(VENV)/bin/python -m tests.soak $(SOAK)
 
 audit: $(READY)  ## look the pinned versions up among known vulnerabilities
 	$(VENV)/bin/python deploy/audit.py
