@@ -15,7 +15,7 @@ from rich.console import Console
 
 from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.log import KafkaLog
-from streamlstm.adapters.kafka.names import Names, changelog_topic, group_id
+from streamlstm.adapters.kafka.names import changelog_topic, group_id
 from streamlstm.adapters.kafka.restore import to_state
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.adapters.webhook import connect
@@ -174,8 +174,8 @@ def _transactional(log: KafkaLog, settings: ScoreSettings) -> str:
 
 def _none_hangs(log: KafkaLog, settings: ScoreSettings) -> str:
     """Look for transactions that stay open for longer than one of a scorer can."""
-    outputs = Names(settings.topic, "", changelog_topic(settings.topic, settings.group), 0).outputs
-    topics = [topic for topic in outputs if log.cluster.may_see(topic)]
+    written = [name for name, operations in _needed(settings).items() if "WRITE" in operations]
+    topics = [topic for topic in written if log.cluster.may_see(topic)]
 
     def found() -> set[tuple[str, int, int]]:
         return {(topic, *place) for topic in topics for place in log.cluster.open_since(topic).items()}

@@ -189,7 +189,7 @@ class ConfluentMember:
 
     def displaced(self) -> bool:
         """Ask the group who has this instance's place."""
-        return bool(self._member_id) and displaced(self._config, self._access, self._member_id)
+        return displaced(self._config, self._access, self._member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""

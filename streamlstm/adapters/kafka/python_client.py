@@ -97,7 +97,9 @@ def admin(config: KafkaConfig) -> KafkaAdminClient:
 
 
 def displaced(config: KafkaConfig, access: Access, member_id: str) -> bool:
-    """Ask a group whether this instance's place belongs to another member."""
+    """Ask a group whether this instance's place belongs to another member; who was never a member has none to lose."""
+    if not member_id:
+        return False
     with translated(config, f"look up group {access.group!r}", access), closing(admin(config)) as client:
         members = client.describe_groups([access.group])[access.group]["members"]
     places = {member["group_instance_id"]: member["member_id"] for member in members}
@@ -202,7 +204,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def displaced(self) -> bool:
         """Ask the group who has this instance's place."""
-        return bool(self._member_id) and displaced(self._config, self._access, self._member_id)
+        return displaced(self._config, self._access, self._member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""

@@ -95,4 +95,4 @@ def last_transaction(config: KafkaConfig, transactional_id: str) -> TransactionS
             except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
                 if time.monotonic() >= until_s:
                     raise
-                time.sleep(0.1)
+                time.sleep(0.1)  # the admin client tries once
