@@ -31,7 +31,7 @@ from streamlstm.adapters.kafka.failures import TELL_EVERY_S, Failures
 from streamlstm.adapters.kafka.faults import Access, Denied, translated
 from streamlstm.adapters.kafka.library_log import REPEAT_S, LibraryLog
 from streamlstm.adapters.kafka.options import INSTEAD, OPTIONS, OURS
-from streamlstm.adapters.kafka.python_client import _options, admin, producer_options
+from streamlstm.adapters.kafka.python_options import admin, client_options, producer_options
 from streamlstm.adapters.kafka.refusal import is_refusal, reason_of
 from streamlstm.adapters.kafka.secret import SecretSource
 from streamlstm.errors import Fenced, LogError, LogUnavailable, SettingsError, StreamlstmError
@@ -157,7 +157,7 @@ def test_options_reach_each_client_that_knows_them(read: Read) -> None:
         'client_id = "c"\nclient_rack = "r1"\ncompression_type = "gzip"\nrequest_timeout_ms = 7000\n'
         "session_timeout_ms = 9000\nmax_poll_interval_ms = 60000\nbootstrap_timeout_ms = 5000\n"
     )
-    consumer, producer = _options(config, KafkaConsumer, group_id="g"), producer_options(config)
+    consumer, producer = client_options(config, KafkaConsumer, group_id="g"), producer_options(config)
     assert (consumer["client_rack"], consumer["request_timeout_ms"], consumer["group_id"]) == ("r1", 7000, "g")
     assert (producer["compression_type"], producer["acks"], producer["client_id"]) == ("gzip", "all", "c")
     assert "client_rack" not in producer
@@ -286,7 +286,7 @@ def test_secrets_are_not_shown(read: Read, tmp_path: Path) -> None:
         SCRAM + f'sasl_plain_password = {{ file = "password" }}\nssl_password = "{MARK}"\n'
         f'proxy_url = "http://u:{MARK}@proxy:1"'
     )
-    shown = [repr(config), str(config.options), f"{_options(config, KafkaAdminClient)}", str(config.failures)]
+    shown = [repr(config), str(config.options), f"{client_options(config, KafkaAdminClient)}", str(config.failures)]
     assert MARK not in "".join(shown)
     assert config.options["ssl_password"] == MARK
 
@@ -296,8 +296,8 @@ def test_token_is_read_anew_for_each_log_in(read: Read, tmp_path: Path) -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"sub": "bob"}).encode()).decode().rstrip("=")
     (tmp_path / "token").write_text(f"h.{claims}.s\n")
     config = read(TOKEN + 'oauth_token = { file = "token" }')
-    provider = _options(config, KafkaConsumer)["sasl_oauth_token_provider"]
-    assert "oauth_token" not in _options(config, KafkaConsumer)
+    provider = client_options(config, KafkaConsumer)["sasl_oauth_token_provider"]
+    assert "oauth_token" not in client_options(config, KafkaConsumer)
     assert provider.token() == f"h.{claims}.s"
     assert config.principal == "user 'bob'"
     (tmp_path / "token").write_text("opaque\n")
@@ -386,14 +386,14 @@ def test_tls_files_lie_beside_the_toml_file(read: Read, authority: Authority, tm
         TLS + f'ssl_cafile = "ca.pem"\nssl_certfile = "alice.pem"\nssl_keyfile = "alice.key"\nssl_password = "{MARK}"'
     )
     assert config.options["ssl_cafile"] == str(tmp_path / "ca.pem")
-    options = _options(config, KafkaConsumer)
+    options = client_options(config, KafkaConsumer)
     assert "ssl_context" not in options  # kafka-python loads them for each connection: renewed ones are taken up
 
 
 def test_ciphers_that_the_library_ignores_are_set(read: Read, authority: Authority) -> None:
     """Through a context of ours."""
     config = read(TLS + "ssl_ciphers = 'ECDHE-ECDSA-AES256-GCM-SHA384'\nssl_cafile = 'ca.pem'")
-    context = _options(config, KafkaAdminClient)["ssl_context"]
+    context = client_options(config, KafkaAdminClient)["ssl_context"]
     assert isinstance(context, ssl.SSLContext)
     tls_1_2 = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"]
     assert tls_1_2 == ["ECDHE-ECDSA-AES256-GCM-SHA384"]

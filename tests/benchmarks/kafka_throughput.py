@@ -37,7 +37,7 @@ with warnings.catch_warnings():
     from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-    from streamlstm.adapters.kafka import python_client
+    from streamlstm.adapters.kafka import python_client, python_options
     from streamlstm.adapters.kafka.client import Clients
     from streamlstm.adapters.kafka.config import KafkaConfig
     from streamlstm.adapters.kafka.log import KafkaLog
@@ -109,7 +109,7 @@ class BarePython(Bare):
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_partition_fetch_bytes=python_client.FETCH_BYTES,
+            max_partition_fetch_bytes=python_options.FETCH_BYTES,
         )
         self.consumer.subscribe([TOPIC])
         self.consumer.partitions_for_topic(TOPIC)
@@ -122,9 +122,9 @@ class BarePython(Bare):
             bootstrap_servers=bootstrap,
             transactional_id=group,
             acks="all",
-            max_request_size=python_client.MAX_REQUEST_BYTES,
-            batch_size=python_client.BATCH_BYTES,
-            retry_backoff_ms=python_client.RETRY_BACKOFF_MS,
+            max_request_size=python_options.MAX_REQUEST_BYTES,
+            batch_size=python_options.BATCH_BYTES,
+            retry_backoff_ms=python_options.RETRY_BACKOFF_MS,
         )
         self.producer.init_transactions()
 
@@ -158,7 +158,7 @@ class BarePython(Bare):
             bootstrap_servers=bootstrap,
             isolation_level="read_committed",
             enable_auto_commit=False,
-            max_partition_fetch_bytes=python_client.FETCH_BYTES,
+            max_partition_fetch_bytes=python_options.FETCH_BYTES,
             max_poll_records=5_000,
         )
         places = {TopicPartition(topic, partition): end for partition, end in ends.items()}
@@ -243,7 +243,7 @@ class BareConfluent(Bare):
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
-            "fetch.message.max.bytes": python_client.FETCH_BYTES,
+            "fetch.message.max.bytes": python_options.FETCH_BYTES,
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 20,
         }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.python_member import OVERDUE_S, PythonMember
 from tests.end_to_end import kafka_runs
 from tests.end_to_end.kafka_process import Fault
 from tests.end_to_end.kafka_runs import LONG, Fleet, Stream, assert_exactly_once
@@ -51,6 +54,34 @@ def test_broker_that_hangs_under_load_comes_back_and_scoring_goes_on(
     assert all(scorer.alive for scorer in scorers)
     fleet.stop_all()
     assert_exactly_once(stream)
+
+
+def test_poll_of_a_broker_that_hangs_waits_for_it(
+    stream: Stream, kafka_node: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a heartbeat unanswered, kafka-python would ask thousands of times, and keep every one in memory."""
+    config = KafkaConfig((kafka_node.bootstrap,), session_timeout_ms=kafka_runs.SESSION_TIMEOUT_MS)
+    asked = 0
+    with ExitStack() as stack:
+        member = PythonMember(config, "waits", stream.topic)
+        stack.callback(member.close, leave=False)
+        while member.membership() is None:
+            member.poll(10, 0.3)
+        for partition in member.changes().given:
+            member.resume(partition)
+        fetcher = member._consumer._fetcher
+        original = fetcher.fetch_records
+
+        def fetch_records(*args: object, **options: object) -> object:
+            nonlocal asked
+            asked += 1
+            return original(*args, **options)
+
+        kafka_node.pause()
+        stack.callback(kafka_node.resume)
+        monkeypatch.setattr(fetcher, "fetch_records", fetch_records)
+        member.poll(10, 3.0)
+    assert 3.0 / OVERDUE_S / 2 < asked < 200
 
 
 def test_idle_scorer_gives_up_on_a_broker_that_stays_away(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:

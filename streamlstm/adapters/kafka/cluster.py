@@ -15,7 +15,7 @@ from kafka.protocol.consumer import IsolationLevel
 
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.faults import Access, Denied, denied, translated
-from streamlstm.adapters.kafka.python_client import admin
+from streamlstm.adapters.kafka.python_options import admin
 from streamlstm.core.log import TopicInfo
 from streamlstm.errors import LogError, TopicMissing
 

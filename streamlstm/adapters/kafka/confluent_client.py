@@ -30,15 +30,8 @@ from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.confluent_options import OF_CONSUMERS, OF_PRODUCERS, Voice, options_of, understood
 from streamlstm.adapters.kafka.faults import Access
-from streamlstm.adapters.kafka.python_client import (
-    FETCH_BYTES,
-    MAX_POLL_INTERVAL_MS,
-    MAX_REQUEST_BYTES,
-    SESSION_TIMEOUT_MS,
-    TRANSACTION_TIMEOUT_MS,
-    displaced,
-    leave_group,
-)
+from streamlstm.adapters.kafka.python_member import MAX_POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, displaced, leave_group
+from streamlstm.adapters.kafka.python_options import FETCH_BYTES, MAX_REQUEST_BYTES, TRANSACTION_TIMEOUT_MS
 from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.errors import LogError
 

@@ -37,7 +37,8 @@ from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.faults import Access, translated
 from streamlstm.adapters.kafka.names import Names
-from streamlstm.adapters.kafka.python_client import PythonTransactions, admin
+from streamlstm.adapters.kafka.python_client import PythonTransactions
+from streamlstm.adapters.kafka.python_options import admin
 
 COMMITTED = (TransactionState.PREPARE_COMMIT, TransactionState.COMPLETE_COMMIT)
 COORDINATOR_S = 10.0  # a new cluster chooses one when it is first asked for; one that moved reads what it is to know
