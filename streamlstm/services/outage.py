@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ class Outage:
         if now_s - self._since_s > self._give_up_after_s:
             raise error
         logger.warning("log out of reach, waiting", error=str(error), wait_s=self._wait_s)
+        gc.collect()  # a client's failed tries leave cycles behind, with a socket in each (kafka-python 3.0.12)
         self._wait(self._wait_s)
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
 

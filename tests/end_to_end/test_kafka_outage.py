@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import ExitStack
 
 import pytest
 
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.python_member import OVERDUE_S, PythonMember
+from streamlstm.adapters.kafka.python_member import LONGEST_PAUSE_S, PythonMember
 from tests.end_to_end import kafka_runs
 from tests.end_to_end.kafka_process import Fault
 from tests.end_to_end.kafka_runs import LONG, Fleet, Stream, assert_exactly_once
@@ -81,7 +82,22 @@ def test_poll_of_a_broker_that_hangs_waits_for_it(
         stack.callback(kafka_node.resume)
         monkeypatch.setattr(fetcher, "fetch_records", fetch_records)
         member.poll(10, 3.0)
-    assert 3.0 / OVERDUE_S / 2 < asked < 200
+    assert 3.0 / LONGEST_PAUSE_S / 2 < asked < 200
+
+
+def test_scorer_stopped_while_the_broker_hangs_ends(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:
+    """It says that it leaves without notice, and nothing is lost."""
+    records = kafka_runs.feed(30)
+    stream.append(records)
+    scorer = fleet.start()
+    fleet.wait_for(len(records))
+    kafka_node.pause()
+    time.sleep(6.0)  # so that it asks whether the broker is there
+    scorer.send(signal.SIGTERM)
+    assert scorer.wait(REASONABLE_S) == 0
+    kafka_node.resume()
+    assert fleet.start(until_end=True).wait() == 0
+    assert_exactly_once(stream)
 
 
 def test_idle_scorer_gives_up_on_a_broker_that_stays_away(stream: Stream, fleet: Fleet, kafka_node: Cluster) -> None:

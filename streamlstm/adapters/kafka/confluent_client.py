@@ -18,6 +18,7 @@ Found with librdkafka 2.16 on a real broker, and why things are as they are here
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, closing, suppress
@@ -43,6 +44,7 @@ QUEUE_BACKOFF_MS = 20  # at the default, 1000, a fast reader waits for most of a
 DELIVERY_TIMEOUT_MS = 120_000
 ANSWER_S = 30.0
 PROBE_S = 5.0
+CLOSE_S = 5.0
 GENERATION = struct.Struct("=7si")  # a membership begins with a mark and the generation
 MARK = b"CGMDv2:"
 
@@ -301,11 +303,17 @@ class ConfluentTransactions:
             self._producer.abort_transaction(TRANSACTION_TIMEOUT_MS / 1000)
 
     def close(self) -> None:
-        """Close without waiting for a broker that may be gone."""
-        with suppress(SystemError):
-            self._producer.purge()
-        with suppress(KafkaException):  # what was fatal to it, which was told
-            self._producer.close()
+        """Close without waiting for a broker that may be gone: while one hangs, librdkafka does not come to an end."""
+
+        def close() -> None:
+            with suppress(SystemError):
+                self._producer.purge()
+            with suppress(KafkaException):  # what was fatal to it, which was told
+                self._producer.close()
+
+        closing = threading.Thread(target=close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
 
     def _refuse(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -108,7 +108,10 @@ def _connecting(config: KafkaConfig, error: BaseException, what: str, start_s: f
 def _meaning(config: KafkaConfig, error: BaseException, what: str, access: Access) -> LogError:
     text = f"{what}: {type(error).__name__.removesuffix('Error')}: {error}"
     if isinstance(error, FENCED):
-        return Fenced(f"{text}. Another process runs as this --instance, or did so while this one was stopped")
+        return Fenced(
+            f"{text}. Another process runs as this --instance, or did so while this one was stopped; with "
+            "confluent-kafka, it may also have been an outage longer than the session time-out: then start it again"
+        )
     if isinstance(error, errors.OffsetOutOfRangeError):
         return OffsetExpired(
             f"{what}: a position of topic {access.topic!r} was removed by retention while it was being read ({error}): "
@@ -116,6 +119,11 @@ def _meaning(config: KafkaConfig, error: BaseException, what: str, access: Acces
         )
     if isinstance(error, errors.AuthorizationError):
         return Denied(f"{what}: {_permission(config, error, access) or error}")
+    if isinstance(error, errors.InvalidSessionTimeoutError):
+        return LogError(
+            f"{text}. Set session_timeout_ms between the broker's group.min.session.timeout.ms and "
+            "group.max.session.timeout.ms"
+        )
     if isinstance(error, errors.MessageSizeTooLargeError):
         return LogError(f"{text}. Raise max.message.bytes of the topic written to; `streamlstm topics` says which")
     if isinstance(error, (*LOST, errors.RetriableError, errors.UnknownBrokerIdError)):  # the last: no leader just now

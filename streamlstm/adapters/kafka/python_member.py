@@ -30,7 +30,8 @@ from streamlstm.errors import LogUnavailable
 SESSION_TIMEOUT_MS = 20_000  # of silence, and another process takes a dead one's partitions
 MAX_POLL_INTERVAL_MS = 120_000
 STABLE_MS = 1_000  # for the group's position in a partition; longer only where a transaction is open
-OVERDUE_S = 0.05  # between polls while a heartbeat is not answered
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05  # between polls while a heartbeat is not answered; doubled each time
+LEAVE_MS = 5_000  # to leave a group: others get the partitions after the session time-out anyway
 
 
 def displaced(config: KafkaConfig, access: Access, member_id: str) -> bool:
@@ -48,7 +49,8 @@ def leave_group(config: KafkaConfig, access: Access, member_id: str) -> None:
 
     The member id stands beside the instance, else it would be whoever has the instance's place now that leaves.
     """
-    with translated(config, f"leave group {access.group!r}", access), closing(admin(config)) as client:
+    times_ms = {"bootstrap_timeout_ms": LEAVE_MS, "request_timeout_ms": LEAVE_MS}
+    with translated(config, f"leave group {access.group!r}", access), closing(admin(config, **times_ms)) as client:
         client.remove_group_members(access.group, [MemberToRemove(member_id, config.instance, "stopped")])
 
 
@@ -125,7 +127,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         From then until it is answered the client polls without a pause (3.0.12): where a broker hangs, more
         than a thousand times a second, and each poll stays in memory until the answer comes.
         """
-        consumer = self._consumer
+        consumer, pause_s = self._consumer, FIRST_PAUSE_S
         while True:
             left_s = max(until_s - time.monotonic(), 0.0)
             stable = consumer.group_metadata().state is MemberState.STABLE  # else it waits by itself, for the group
@@ -134,7 +136,8 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
             if polled or left_s == 0.0:
                 return polled  # type: ignore[no-any-return]
             if due_s == 0.0:
-                time.sleep(min(left_s, OVERDUE_S))
+                time.sleep(min(left_s, pause_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def changes(self) -> Changes:
         """Return what polls gave and took since this was last asked."""

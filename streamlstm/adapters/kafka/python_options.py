@@ -26,6 +26,7 @@ BATCH_BYTES = 256 * 1024  # a poll's records of one partition go in few requests
 TRANSACTION_TIMEOUT_MS = 10_000  # a dead process's open transaction holds readers back no longer than this
 RETRY_BACKOFF_MS = 10  # at the default, 100, a transaction takes 30 ms instead of 10
 FETCH_BYTES = 4 * 1024 * 1024  # per partition: fewer round trips when there is a backlog
+ADMIN_TIMEOUT_MS = 10_000  # for an answer, unless given; at the default, 30 s, a process takes as long to stop
 RECONNECT_MS = 1_000  # between tries to reach a broker, at most; at the default, 30 s, an outage ends that much later
 CODECS = {"gzip": has_gzip, "snappy": has_snappy, "lz4": has_lz4, "zstd": has_zstd}
 
@@ -71,9 +72,9 @@ def producer_options(config: KafkaConfig, **ours: object) -> dict[str, Any]:
     )
 
 
-def admin(config: KafkaConfig) -> KafkaAdminClient:
+def admin(config: KafkaConfig, **ours: object) -> KafkaAdminClient:
     """Connect an admin client."""
-    options = client_options(config, KafkaAdminClient)
+    options = {"request_timeout_ms": ADMIN_TIMEOUT_MS, **client_options(config, KafkaAdminClient, **ours)}
     del options["allow_auto_create_topics"]
     with translated(config, "connect"):
         return KafkaAdminClient(**options)

@@ -16,7 +16,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -334,17 +334,17 @@ class KafkaSession:
         if self._closed:
             return
         self._closed = True
-        self._watchdog.close()
-        with suppress(LogError):
-            self._reader.close()
-        if self._transactions is not None:
-            self._transactions.close()
-        try:
-            self._member.close(leave=not self._fenced)
-        except LogError as error:
-            logger.warning(
-                "left without notice: others get the partitions after the session time-out", error=str(error)
-            )
+        with closing(self._watchdog), self._watchdog.watch("the end of a session"):
+            with suppress(LogError):
+                self._reader.close()
+            if self._transactions is not None:
+                self._transactions.close()
+            try:
+                self._member.close(leave=not self._fenced)
+            except LogError as error:
+                logger.warning(
+                    "left without notice: others get the partitions after the session time-out", error=str(error)
+                )
 
     @contextmanager
     def _transaction(self, places: Mapping[str, Set[int]]) -> Iterator[Transactions]:
@@ -387,16 +387,18 @@ class KafkaSession:
         """Begin anew where a broker was lost: it may have forgotten to end the last transaction everywhere."""
         if self._transactions is not None and self._opener.in_doubt():
             self._member.reachable()
-            self._transactions.close()
+            with self._watchdog.watch("the end of a Kafka producer"):
+                self._transactions.close()
             self._transactions = None  # until it is opened anew, its outcome counts as unknown
             self._transactions = self._open()
 
     def _abandon(self, transactions: Transactions) -> None:
         """After a failed transaction: abort it and begin anew; opening the next one waits for its end."""
         self._transactions = None
-        with suppress(LogError), self._watchdog.watch("the end of a failed Kafka transaction"):
-            transactions.abort()
-        transactions.close()
+        with self._watchdog.watch("the end of a failed Kafka transaction"):
+            with suppress(LogError):
+                transactions.abort()
+            transactions.close()
 
     def _send_offsets(self, transactions: Transactions, positions: Mapping[int, Committed]) -> None:
         if positions:
