@@ -213,7 +213,11 @@ class Stream:
         topic = topic or self.topic
         with closing(self.broker.admin()) as admin:
             (found,) = admin.list_group_offsets([group_id(topic, self.group)]).values()
-        return {place.partition: (at.offset, at.metadata) for place, at in found.items() if place.topic == topic}
+        return {
+            place.partition: (at.offset, at.metadata.rstrip("\0"))
+            for place, at in found.items()
+            if place.topic == topic
+        }
 
     def delete(self) -> None:
         """Remove all topics; those of many tests would slow the broker down."""
