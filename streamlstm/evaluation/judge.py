@@ -85,6 +85,7 @@ def judge(
         history_events=len(decoded.history),
         test_events=int(stream.test.sum()),
         rejected=decoded.rejected,
+        not_learned=dict(decoded.not_learned),
         period=bundle.calibration.period,
         promised=bundle.alerting.alarm_rate,
         budget=bundle.promised(alarms=options.alarms).budget,

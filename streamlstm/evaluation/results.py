@@ -33,6 +33,7 @@ class TaskResult(msgspec.Struct, frozen=True):
     history_events: int
     test_events: int
     rejected: int
+    not_learned: dict[str, int]
     period: int
     promised: float
     budget: Budget

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlstm.core.event import EventBatch, EventDecoder
-from streamlstm.core.feature import write_all_inputs
+from streamlstm.core.feature import FeatureParameters, write_all_inputs
 from streamlstm.core.log import Record
-from streamlstm.core.schema import StreamSchema
+from streamlstm.errors import HistoryError
 from streamlstm.evaluation.task import Task
 from streamlstm.training.history import History, history_of
-from streamlstm.training.scaling import Scaling, fit_scaling
+from streamlstm.training.scaling import fit_scaling
 
 LEARN, CALIBRATE, TEST = 0, 1, 2  # parts: fitted on, thresholds calibrated on, judged on
 
@@ -23,17 +24,19 @@ LEARN, CALIBRATE, TEST = 0, 1, 2  # parts: fitted on, thresholds calibrated on, 
 class Stream:
     """All events, sorted by key, part and time, (N, …).
 
-    ``values`` (N, D) are squashed deviations, 0 where missing; ``inputs`` (N, width) all that the network reads;
-    ``label`` is false outside the test part. ``record_index`` (N,) points into the history's or the test's records.
-    ``follows`` says of each key whether its test events come after its history.
+    ``raw`` (N, D): values as they came, NaN where missing; ``values`` (N, D): squashed deviations, 0 where missing.
+    ``gap_ms`` (N,): since the key's event before, −1 where there is none. ``label`` is false outside the test part.
+    ``record_index`` (N,) points into the history's or the test's records. ``follows`` says of each
+    key whether its test events come after its history.
     """
 
     keys: list[bytes]
     key: NDArray[np.int64]
     part: NDArray[np.int8]
     timestamp_ms: NDArray[np.int64]
+    gap_ms: NDArray[np.float64]
+    raw: NDArray[np.float64]
     values: NDArray[np.float32]
-    inputs: NDArray[np.float32]
     present: NDArray[np.bool_]
     categories: list[tuple[str | None, ...]]
     label: NDArray[np.bool_]
@@ -58,20 +61,29 @@ class Stream:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A task's records, decoded; ``rejected`` counts test records that were none."""
+    """A task's records, decoded; ``rejected`` counts test records that were no events, ``not_learned`` those of the
+    history, by reason, duplicates too."""
 
     history: History
     before: EventBatch
     test: EventBatch
     rejected: int
+    not_learned: Mapping[str, int]
 
 
 def decode(task: Task) -> Decoded:
     """Decode a task's records; raises :class:`HistoryError` if there is too little to learn from."""
     decoder = EventDecoder(task.schema)
-    before, _ = decoder.decode(task.history)
+    before, refused = decoder.decode(task.history)
     test, rejections = decoder.decode(task.test)
-    return Decoded(history_of([before]), before, test, len(rejections))
+    try:
+        history = history_of([before])
+    except HistoryError as error:
+        said = f"; {len(refused)} records were refused, the first as {refused[0].reason}: " if refused else ""
+        raise HistoryError(f"{error}{said}{refused[0].detail if refused else ''}") from None
+    not_learned = Counter(rejection.reason for rejection in refused)
+    not_learned.update({"duplicate": history.duplicates} if history.duplicates else {})
+    return Decoded(history, before, test, len(rejections), not_learned)
 
 
 def stream_of(task: Task, decoded: Decoded) -> Stream:
@@ -89,15 +101,18 @@ def stream_of(task: Task, decoded: Decoded) -> Stream:
     label = np.concatenate([np.zeros(len(before), dtype=bool), task.label[test.record_index]])
     record_index = np.concatenate([before.record_index, test.record_index])
     scaling = fit_scaling(history, task.schema)
-    values = np.concatenate([before.values, test.values])[order]
-    inputs, present = _inputs(values, timestamp_ms[order], key[order], names, task.schema, scaling)
+    raw, gap_ms = np.concatenate([before.values, test.values])[order], _gaps_ms(timestamp_ms[order], key[order])
+    scaler = scalers_of(list(names), key[order], scaling.scaler_of)
+    width = scaling.width(task.schema)
+    inputs, present = inputs_of(raw, gap_ms, timestamp_ms[order], scaler, width, scaling.parameters)
     return Stream(
         keys=list(names),
         key=key[order],
         part=part[order],
         timestamp_ms=timestamp_ms[order],
+        gap_ms=gap_ms,
+        raw=raw,
         values=inputs[:, : task.schema.values],
-        inputs=inputs,
         present=present,
         categories=[(*before.categories, *test.categories)[i] for i in order],
         label=label[order],
@@ -106,21 +121,29 @@ def stream_of(task: Task, decoded: Decoded) -> Stream:
     )
 
 
-def _inputs(
-    values: NDArray[np.float64],
+def scalers_of(names: Sequence[bytes], key: NDArray[np.int64], scaler_of: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the scaler of each event, (N,); ``key`` (N,) points into ``names``."""
+    return np.array([scaler_of.get(name.decode(), 0) for name in names], dtype=np.int64)[key]
+
+
+def inputs_of(
+    raw: NDArray[np.float64],
+    gap_ms: NDArray[np.float64],
     timestamp_ms: NDArray[np.int64],
-    key: NDArray[np.int64],
-    names: NDArray[np.object_],
-    schema: StreamSchema,
-    scaling: Scaling,
+    scaler: NDArray[np.int64],
+    width: int,
+    parameters: FeatureParameters,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the network's inputs before embeddings, (N, width), and which values are present, (N, D)."""
+    inputs, present = np.zeros((len(raw), width), dtype=np.float32), np.zeros(raw.shape, dtype=np.bool_)
+    write_all_inputs(inputs, present, raw, gap_ms, timestamp_ms, scaler, parameters)
+    return inputs, present
+
+
+def _gaps_ms(timestamp_ms: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.float64]:
     gap_ms = np.diff(timestamp_ms, prepend=timestamp_ms[0]).astype(np.float64)
     gap_ms[np.append(True, np.diff(key) != 0)] = -1.0
-    scalers = np.array([scaling.scaler_of.get(name.decode(), 0) for name in names], dtype=np.int64)
-    inputs = np.zeros((len(values), scaling.width(schema)), dtype=np.float32)
-    present = np.zeros((len(values), schema.values), dtype=np.bool_)
-    write_all_inputs(inputs, present, values, gap_ms, timestamp_ms, scalers[key], scaling.parameters)
-    return inputs, present
+    return gap_ms
 
 
 def _follows(

@@ -17,7 +17,7 @@ from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.feature import category_ids
 from streamlstm.core.forecast import SMALLEST_SCALE
 from streamlstm.core.score import ScoreParameters, combine, mean_square, whiten
-from streamlstm.evaluation.stream import LEARN, Stream
+from streamlstm.evaluation.stream import LEARN, Stream, inputs_of, scalers_of
 
 NAME = "windowed LSTM"
 WINDOW_EVENTS = 64
@@ -28,7 +28,7 @@ _F = np.float32
 def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
     """Return scores of all events but those of the learning part, (N,); NaN where a window would be too short."""
     scores = np.full(len(stream), np.nan)
-    inputs = _with_embeddings(stream, bundle)
+    inputs = network_inputs(stream, bundle)
     score = bundle.score._replace(fitted=laid_out(bundle.score.fitted))
     near = novelty.new_scratch(score.fitted.novelty, 1)
     for part in stream.of_each_key():
@@ -43,11 +43,15 @@ def windowed_lstm(stream: Stream, bundle: Bundle) -> NDArray[np.float64]:
     return scores
 
 
-def _with_embeddings(stream: Stream, bundle: Bundle) -> NDArray[np.float32]:
+def network_inputs(stream: Stream, bundle: Bundle) -> NDArray[np.float32]:
+    """Return all that this bundle's network reads, (N, width): with the calendar if its trainer found that it helps."""
     tables = [bundle.vocabularies[name] for name in bundle.schema.categorical]
     ids = category_ids(stream.categories, tables)
     embedded = [bundle.model.embeddings[bundle.model.embedding_start[c] + ids[:, c]] for c in range(ids.shape[1])]
-    return np.concatenate([stream.inputs, *embedded], axis=1)
+    width = bundle.architecture.input_width - sum(part.shape[1] for part in embedded)
+    scaler = scalers_of(stream.keys, stream.key, bundle.scaler_of)
+    inputs, _ = inputs_of(stream.raw, stream.gap_ms, stream.timestamp_ms, scaler, width, bundle.feature)
+    return np.concatenate([inputs, *embedded], axis=1)
 
 
 @torch.no_grad()

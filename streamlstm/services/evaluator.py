@@ -119,10 +119,13 @@ def _judged(
 ) -> Judged | None:
     options = Options(seed=seed, updates=settings.updates, alarm_rate=settings.alarm_rate, alarms=settings.alarms)
     try:
-        return judge(task, options, baselines=baselines, own=own, teller=teller)
+        judged = judge(task, options, baselines=baselines, own=own, teller=teller)
     except HistoryError as error:
         logger.warning("task left out", task=task.name, reason=str(error))
         return None
+    if seed == settings.seeds[0] and judged.result.not_learned:
+        logger.warning("history records not learned from", task=task.name, **judged.result.not_learned)
+    return judged
 
 
 def _results(tasks: list[TaskResult], settings: EvaluateSettings) -> Results:

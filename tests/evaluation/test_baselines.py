@@ -41,9 +41,13 @@ def test_baseline_is_causal(name: str) -> None:
     np.testing.assert_array_equal(changed[~late], BASELINES[name](stream, 0)[~late])
 
 
-def test_windowed_network_forecasts_as_the_scorer_does_after_as_many_events() -> None:
-    """With 64 events since the start, the carried state is the window's; the forecast one event ahead agrees."""
-    stream, run = small.stream(), small.run()
+@pytest.mark.parametrize("calendar", [False, True])
+def test_windowed_network_forecasts_as_the_scorer_does_after_as_many_events(calendar: bool) -> None:
+    """With 64 events since the start, the carried state is the window's; the forecast one event ahead agrees.
+
+    Also where the trainer has found that the calendar helps.
+    """
+    stream, run = small.stream(), small.run(calendar=calendar)
     bundle = run.trained.bundle
     part = next(stream.of_each_key())
     count = windowed.WINDOW_EVENTS + 1
@@ -51,7 +55,7 @@ def test_windowed_network_forecasts_as_the_scorer_does_after_as_many_events() ->
     records = [small.task().test[i] for i in stream.record_index[at]]
     scorer = Scorer(bundle)
     results = scorer.score(scorer.read(in_order(records)), {}).results
-    errors, _ = windowed.forecast_errors(stream.inputs, stream, at[-1:], bundle)
+    errors, _ = windowed.forecast_errors(windowed.network_inputs(stream, bundle), stream, at[-1:], bundle)
     width = bundle.schema.values
     carried = (results.inputs[-1] - results.location[-1]) / np.sqrt(results.scale[-1]) - bundle.score.centre[:width]
     np.testing.assert_allclose(errors[0, :width], carried, atol=1e-4)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
 from streamlstm.core.schema import StreamSchema
+from streamlstm.errors import HistoryError
 from streamlstm.evaluation.stream import CALIBRATE, LEARN, TEST, decode, stream_of
 from streamlstm.evaluation.task import Task, events_of, frame_label, regular_times
 from tests.evaluation import small
@@ -55,6 +58,18 @@ def test_test_events_before_the_history_are_noticed() -> None:
         task := Task("x", whole.schema, whole.test * 2, whole.history, np.zeros(1200, bool)), decode(task)
     )
     assert not turned.follows.any()
+
+
+def test_what_the_history_holds_and_is_not_learned_from_is_counted() -> None:
+    """By reason, exact duplicates too; where nothing is left, the first refusal is named."""
+    whole = small.task()
+    broken = [whole.history[0]._replace(value=b"{"), whole.history[3]._replace(value=b'{"pump": "a"}')]
+    found = decode(replace(whole, history=[*whole.history, whole.history[5], *broken]))
+    assert sum(found.not_learned.values()) == 3
+    assert found.not_learned["duplicate"] == 1
+    assert decode(whole).not_learned == {}
+    with pytest.raises(HistoryError, match=r"0 usable events.*; 2 records were refused, the first as \w+: Input data"):
+        decode(replace(whole, history=broken))
 
 
 def test_every_test_event_has_a_score_that_does_not_depend_on_later_ones() -> None:
