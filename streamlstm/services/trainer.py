@@ -27,7 +27,7 @@ from streamlstm.services.log_url import open_log
 from streamlstm.services.registry import parser_of
 from streamlstm.services.settings import TrainSettings
 from streamlstm.training.fit import Progress, World
-from streamlstm.training.history import ORDERLY_SHARE, History, history_of
+from streamlstm.training.history import ORDERLY_SHARE, OUTSIDE_SHARE, History, history_of, share_outside
 from streamlstm.training.period import MAX_PERIOD
 from streamlstm.training.report import report_html
 from streamlstm.training.train import Options, Trained, train
@@ -36,6 +36,11 @@ READ_RECORDS = 20_000
 DISORDER_ADVICE = (
     "if several sensors share a key, name the field that tells them apart as key in the schema; give files in the "
     "order of time: the scorer refuses late events"
+)
+
+DRIFT_ADVICE = (
+    "nearly every event of it will look anomalous. If it counts up, as a meter does, send its change since the event "
+    "before; if its level has moved for good, leave out the history from before that"
 )
 
 logger = structlog.get_logger()
@@ -85,6 +90,7 @@ def read_history(settings: TrainSettings, schema: StreamSchema) -> History:
         raise HistoryError(f"the history is empty: there is no record in {where}{span}")
     history = history_of(batches)
     _tell_of_disorder(history)
+    _tell_of_drift(history, schema)
     return history
 
 
@@ -102,6 +108,19 @@ def _tell_of_disorder(history: History) -> None:
         first=f"key {history.keys[history.key_index[wrong[0]]].decode()} at {moment}",
         advice=DISORDER_ADVICE,
     )
+
+
+def _tell_of_drift(history: History, schema: StreamSchema) -> None:
+    """Warn of features that leave all that was learned of them behind: of what was never seen there is no forecast."""
+    shares = share_outside(history).reshape(len(schema.numeric), -1).mean(axis=1)
+    for name, share in zip(schema.numeric, shares, strict=True):
+        if share > OUTSIDE_SHARE:
+            logger.warning(
+                "a feature leaves its range",
+                feature=name,
+                outside=f"{share:.0%} of the last quarter's values lie beyond all before them",
+                advice=DRIFT_ADVICE,
+            )
 
 
 def _records(settings: TrainSettings, schema: StreamSchema) -> Iterator[list[Record]]:

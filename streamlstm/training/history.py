@@ -15,6 +15,7 @@ from streamlstm.errors import HistoryError
 HELD_OUT_SHARE = 0.25  # of each key's events, the latest: early stopping and calibration
 MIN_EVENTS = 200  # fewer cannot be split into something to learn from and something to calibrate on
 
+OUTSIDE_SHARE = 0.5  # of a feature's held-out values beyond all that is learned from: it counts up, or wanders off
 ORDERLY_SHARE = 0.01  # of a key's events may repeat a time or come late: clocks are set, senders try again
 
 
@@ -48,6 +49,20 @@ class History:
     def is_held_out(self) -> NDArray[np.bool_]:
         """Whether each event is held out, (n,)."""
         return np.arange(len(self)) >= np.repeat(self.held_out, np.diff(self.starts))
+
+
+def share_outside(history: History) -> NDArray[np.float64]:
+    """Return, per value, (D,), the share of held-out ones beyond the range of those learned from of their key."""
+    outside, held = np.zeros(history.values.shape[1]), np.zeros(history.values.shape[1])
+    for start, middle, end in zip(history.starts[:-1], history.held_out, history.starts[1:], strict=True):
+        learned, late = history.values[start:middle], history.values[middle:end]
+        lowest = np.fmin.reduce(learned, axis=0, initial=np.inf)
+        highest = np.fmax.reduce(learned, axis=0, initial=-np.inf)
+        known = lowest <= highest
+        outside += (known & ((late < lowest) | (late > highest))).sum(axis=0)
+        held += (known & ~np.isnan(late)).sum(axis=0)
+    share: NDArray[np.float64] = outside / np.maximum(held, 1)
+    return share
 
 
 def history_of(batches: Sequence[EventBatch]) -> History:

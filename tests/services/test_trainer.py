@@ -245,3 +245,16 @@ def test_log_that_cannot_be_read_leaves_the_old_bundle(tmp_path: Path, bundle_di
     with pytest.raises(LogError, match=r"broken\.db: file is not a database"):
         run(make_settings(tmp_path, log=f"sqlite:///{tmp_path / 'broken.db'}", out=bundle_directory))
     read_bundle(bundle_directory)
+
+
+def test_feature_that_counts_up_is_warned_of(tmp_path: Path) -> None:
+    """Of what was never seen there is no forecast; the other feature is not named."""
+    events = [msgspec.json.decode(line) for line in make_file(tmp_path).read_bytes().splitlines()]
+    rising = [{**event, "flow": float(i)} for i, event in enumerate(events)]
+    path = tmp_path / "rising.jsonl"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, rising)))
+    with structlog.testing.capture_logs() as logs:
+        read_history(make_settings(tmp_path, history=(path,)), builders.SCHEMA)
+    (warning,) = logs
+    assert (warning["log_level"], warning["feature"]) == ("warning", "flow")
+    assert warning["outside"] == "100% of the last quarter's values lie beyond all before them"
