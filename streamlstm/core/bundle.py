@@ -38,8 +38,9 @@ from streamlstm.core.threshold import tail_parameters
 from streamlstm.errors import BundleError
 
 FORMAT = "streamlstm-bundle"
-VERSION = 7
+VERSION = 8
 MAX_LAYERS = 64
+LONGEST_PERIOD = 64  # events: means and alerts take no more of a longer one, such as a day of five minutes each
 LONGEST_GAP_MS = 1e14  # as the times that events may have
 DOUBLES = {"feature.mean", "feature.deviation"}  # all other arrays are float32
 
@@ -350,8 +351,12 @@ def embedding_start(architecture: Architecture) -> NDArray[np.int64]:
 
 
 def running_span(period: int) -> int:
-    """Return the events that the channels' running means reach over: half a period."""
-    return max(1, round(period / 2))
+    """Return the events that the channels' running means reach over: half a period.
+
+    >>> [running_span(period) for period in (1, 20, 288)]
+    [1, 10, 32]
+    """
+    return max(1, round(min(period, LONGEST_PERIOD) / 2))
 
 
 def _check_head(data: object) -> _Head:

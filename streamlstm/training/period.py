@@ -9,7 +9,7 @@ from scipy.signal import find_peaks
 from streamlstm.training.history import History
 
 DEFAULT_PERIOD = 16  # events, where the signal has none
-MAX_PERIOD = 512  # events: a longer one would keep a running mean from noticing anything
+MAX_PERIOD = 512  # events: the longest that is looked for
 MIN_CORRELATION = 0.15  # a peak of the autocorrelation below it is taken as noise
 MAX_EVENTS = 1 << 16  # of the longest key; enough for hundreds of the longest periods
 STRONG_SHARE = 0.6  # the first peak at least this high, relative to the highest, is the period

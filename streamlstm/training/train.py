@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.budget import promised
-from streamlstm.core.bundle import Alerting, Bundle, Calibration
+from streamlstm.core.bundle import LONGEST_PERIOD, Alerting, Bundle, Calibration
 from streamlstm.core.channels import channel_weights, record
 from streamlstm.core.feature import category_ids
 from streamlstm.core.model import Architecture
@@ -42,13 +42,10 @@ from streamlstm.training.scaling import Scaling, fit_scaling, model_inputs, scal
 
 EMBEDDING = 8  # floats per category
 LONG_EVENT_MS = 3_600_000  # an event of an hour or more is forecast one ahead only; recipe
-MAX_WARMUP_PERIOD = 64  # events: running means over a longer period are scored before they are full
 CALM_MS = 10_000  # two faults of a fast feed within ten seconds are one alert to a person
 MIN_CALM_EVENTS, MAX_CALM_EVENTS = 4, 1024
-MAX_CALM_PERIOD = 64  # events: a longer period, such as a day of five minutes each, is too long to wait for
 MIN_HOLD_EVENTS = 128
 MAX_ERRORS = 512  # horizon × values: the covariance of the errors grows with its square
-
 
 ALONE = World()
 
@@ -134,7 +131,7 @@ def train(
         on_progress=on_progress,
     )
     model = to_model(network)
-    warmup_events = max(architecture.horizon, SETTLING_EVENTS) + min(period, MAX_WARMUP_PERIOD)
+    warmup_events = max(architecture.horizon, SETTLING_EVENTS) + min(period, LONGEST_PERIOD)
     record_share = record.share_of_score(float(np.median(np.diff(history.starts))))
     weights = channel_weights(record_share, of_frames=schema.frame_samples > 1)
     calibrated = calibrate(
@@ -246,7 +243,7 @@ def _alerting(period: int, typical_gap_ms: float, alarm_rate: float) -> Alerting
 
     The guard, which keeps an open episode's threshold from learning, lasts ten times as long.
     """
-    calm = int(np.clip(max(min(period, MAX_CALM_PERIOD), CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
+    calm = int(np.clip(max(min(period, LONGEST_PERIOD), CALM_MS / typical_gap_ms), MIN_CALM_EVENTS, MAX_CALM_EVENTS))
     return Alerting(
         alarm_rate=alarm_rate,
         resolve_after_events=calm,

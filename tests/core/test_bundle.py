@@ -88,7 +88,7 @@ def swap_features(data: dict[str, Any]) -> None:
     ("change", "reason"),
     [
         (edit("format", "pickle"), "no streamlstm bundle"),
-        (edit("version", 1), "version 1; this release reads version 7: train again"),
+        (edit("version", 1), "version 1; this release reads version 8: train again"),
         (edit("channels", ["level"]), "calibrated for channels"),
         (edit("alerting.alarm_rate", 0.01), "digest does not match"),
         (edit("calibration.tail_scale", 9.0), "digest does not match"),

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamlstm.core.bundle import from_parts, to_parts
+from streamlstm.core.bundle import LONGEST_PERIOD, from_parts, to_parts
 from streamlstm.core.log import Record
 from streamlstm.core.schema import StreamSchema
 from streamlstm.core.score import SETTLING_EVENTS
 from streamlstm.errors import HistoryError, SettingsError
 from streamlstm.training.fit import Progress
-from streamlstm.training.train import MAX_CALM_PERIOD, MAX_WARMUP_PERIOD, MIN_HOLD_EVENTS, Options, Trained, train
+from streamlstm.training.train import MIN_HOLD_EVENTS, Options, Trained, train
 from tests.builders import PERIOD, SCHEMA, START_MS, STEP_MS, changed, make_feed, make_history, rich, trained
 
 QUICK = Options(hidden=4, updates=2, lanes=2)
@@ -77,9 +77,9 @@ def test_period_given_wins_over_the_one_found() -> None:
     """A person who knows better is believed; warm-up and the end of an alert wait for a period of 64 events at most."""
     bundle = quick(period=100).bundle
     assert bundle.calibration.period == 100
-    assert bundle.calibration.warmup_events == SETTLING_EVENTS + MAX_WARMUP_PERIOD
-    assert bundle.alerting.resolve_after_events == MAX_CALM_PERIOD
-    assert bundle.alerting.hold_events == 10 * MAX_CALM_PERIOD
+    assert bundle.calibration.warmup_events == SETTLING_EVENTS + LONGEST_PERIOD
+    assert bundle.alerting.resolve_after_events == LONGEST_PERIOD
+    assert bundle.alerting.hold_events == 10 * LONGEST_PERIOD
 
 
 @pytest.mark.parametrize(("gap_ms", "horizon"), [(1_000, 2), (3_599_000, 2), (3_600_000, 1)])

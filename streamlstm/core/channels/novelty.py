@@ -1,4 +1,4 @@
-"""How far the model's hidden state lies from the states it knows as normal, over half a period.
+"""How far the model's hidden state lies from the states it knows as normal, in the mean of half a period.
 
 Source: the recipe: mean distance to the 5 nearest of 1,500 normal states, in 8 whitened principal
 directions.
