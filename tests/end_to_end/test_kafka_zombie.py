@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
+from contextlib import closing
 
 import pytest
 
+from streamlstm.adapters.kafka.client import Committed
+from streamlstm.adapters.kafka.config import KafkaConfig
+from streamlstm.adapters.kafka.python_client import PythonTransactions
+from streamlstm.core.log import Record
 from tests.end_to_end import kafka_runs
 from tests.end_to_end.kafka_process import Fault
 from tests.end_to_end.kafka_runs import LONG, Fleet, Stream, assert_exactly_once
@@ -47,6 +53,34 @@ def test_zombie_that_wakes_before_its_transaction_times_out_may_commit_it(stream
     fleet.wait_for(len(records))
     fleet.stop_all()
     assert_exactly_once(stream)
+
+
+def test_claims_that_the_group_went_on_without_are_taken_up_anew(stream: Stream) -> None:
+    """A member that was dropped while it joined has its partitions again, and is not told that others read them."""
+    stream.append(kafka_runs.feed(20))
+    with (
+        closing(stream.log("one")) as log,
+        closing(log.open_session(stream.topic, stream.group)) as session,
+        closing(PythonTransactions(KafkaConfig((stream.broker.bootstrap,)), "other", stream.topic)) as other,
+    ):
+        until_s = time.monotonic() + kafka_runs.TIMEOUT_S
+        while len(session.claims()) < stream.partitions and time.monotonic() < until_s:
+            session.poll(1, 0.1)
+        before = dict(session.claims())
+        other.begin({})
+        other.send_offsets({0: Committed(3, "0")}, stream.group_id)
+        other.commit()
+        session._member._consumer._coordinator.request_rejoin()  # type: ignore[attr-defined]
+        records: list[Record] = []
+        while session.claims().get(0) in (before[0], None) and time.monotonic() < until_s:
+            records = [*session.poll(1, 0.1)]
+        after = dict(session.claims())
+        assert after[0] > before[0]
+        assert {**after, 0: 0} == {**before, 0: 0}
+        assert all(record.partition != 0 for record in records)
+        while not any(record.partition == 0 for record in records) and time.monotonic() < until_s:
+            records = [*session.poll(10, 0.1)]
+        assert next(record.offset for record in records if record.partition == 0) == 3
 
 
 def test_scorer_slower_than_the_poll_interval_is_refused_and_comes_back(stream: Stream, fleet: Fleet) -> None:

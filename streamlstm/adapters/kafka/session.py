@@ -17,15 +17,15 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 
 import structlog
 
+from streamlstm.adapters.kafka.claims import Claim, changed_states, check_offsets, watermark_after, watermark_of
 from streamlstm.adapters.kafka.client import Committed, Member, Reader, Transactions
 from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.faults import Denied
 from streamlstm.adapters.kafka.names import Names
-from streamlstm.adapters.kafka.restore import Limits, Restore, Table, expires, to_state, to_value
+from streamlstm.adapters.kafka.restore import Limits, Restore, to_state
 from streamlstm.adapters.kafka.settle import Opener
 from streamlstm.adapters.kafka.watchdog import Watchdog, end_process
 from streamlstm.core.commit import Commit
@@ -40,17 +40,6 @@ CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.2", "s
 REACHABLE_EVERY_S = 5.0  # an idle topic and a dead broker look alike until asked
 
 logger = structlog.get_logger()
-
-
-@dataclass
-class Claim:
-    """A partition that is ours: what is committed, and which records were polled and are not committed yet."""
-
-    number: int
-    next_offset: int
-    watermark_ms: int
-    table: Table
-    polled: list[int] = field(default_factory=list)
 
 
 class KafkaSession:
@@ -81,6 +70,7 @@ class KafkaSession:
         self._restore: Restore | None = None
         self._restoring: dict[int, Committed] = {}
         self._membership: object | None = None
+        self._trusted: object | None = None  # the membership under which all claims stand where the group does
         self._claimed = 0
         self._heard_s = time.monotonic()
         self._changelog_seen = self._fenced = self._closed = False
@@ -97,6 +87,7 @@ class KafkaSession:
         records = self._member.poll(max_records, patience_s)
         self._membership = self._member.membership()
         self._take_changes()
+        self._check_claims()
         records = [record for record in records if record.partition in self._claims]
         for record in records:
             self._claims[record.partition].polled.append(record.offset)
@@ -162,6 +153,28 @@ class KafkaSession:
             self._wanted.discard(partition)
         self._wanted |= changes.given
 
+    def _check_claims(self) -> None:
+        """Take claims up anew that do not stand where the group does, when the group was rearranged or they are new.
+
+        kafka-python (3.0.12) does not say so if a member was dropped while it joined, and has its partitions
+        again: another may have read them meanwhile.
+        """
+        if self._membership is None or self._membership == self._trusted:
+            return
+        unstable = 0
+        for partition, claim in list(self._claims.items()):
+            position = None
+            if unstable < UNSTABLE_AT_ONCE:
+                try:
+                    position = self._member.committed([partition]).get(partition)
+                except LogUnavailable:  # a transaction is open that may move it
+                    unstable += 1
+            if position is None or position.offset != claim.next_offset:
+                logger.warning("others may have read it, taken up anew", partition=partition, topic=self._names.topic)
+                del self._claims[partition]
+                self._wanted.add(partition)
+        self._trusted = self._membership
+
     def _begin_restore(self) -> None:
         """Find out where the wanted partitions stand, and begin to read their states."""
         names, stable = self._names, self._stable()
@@ -182,7 +195,7 @@ class KafkaSession:
             first = self._cluster.starts(names.changelog, wanted)
             end = self._cluster.ends(names.changelog, wanted, committed=False)
             limits = {p: Limits(first[p], end[p], positions[p].offset) for p in wanted}
-        elif scored := [p for p, position in committed.items() if _watermark_ms(position) > 0]:
+        elif scored := [p for p, position in committed.items() if watermark_of(position) > 0]:
             raise LogError(
                 f"topic {names.changelog!r} is gone, and with it the states of the events before offset "
                 f"{committed[scored[0]].offset} of topic {names.topic!r} partition {scored[0]}: those after it would "
@@ -240,10 +253,10 @@ class KafkaSession:
         for partition, position in self._restoring.items():  # those taken meanwhile are no longer among them
             self._claimed += 1
             table = self._restore.tables[partition]
-            self._claims[partition] = Claim(self._claimed, position.offset, _watermark_ms(position), table)
+            self._claims[partition] = Claim(self._claimed, position.offset, watermark_of(position), table)
             self._member.seek(partition, position.offset)
             self._member.resume(partition)
-        self._restoring, self._restore = {}, None
+        self._restoring, self._restore, self._trusted = {}, None, None
 
     def _check_partitions(self, wanted: Sequence[int]) -> None:
         names = self._names
@@ -276,16 +289,16 @@ class KafkaSession:
     def commit(self, commit: Commit) -> None:
         """Store a poll in one transaction, or nothing of it."""
         self._check_open()
-        self._check_offsets(commit.offsets)
+        check_offsets(self._names, self._claims, commit.offsets)
         topic, step = self._names.topic, self._on_step
         outputs = {
             "scores": (scores_topic(topic), commit.scores),
             "alerts": (alerts_topic(topic), commit.alerts),
             "dead_letters": (dead_letters_topic(topic), commit.dead_letters),
         }
-        states = self._states(commit)
+        states = changed_states(commit, self._claims)
         positions = {
-            partition: Committed(following, str(self._watermark(commit, partition)))
+            partition: Committed(following, str(watermark_after(commit, self._claims, partition)))
             for partition, (_, following) in commit.offsets.items()
         }
         if any(states.values()) and not self._changelog_exists():
@@ -311,7 +324,7 @@ class KafkaSession:
         for partition, (_, following) in commit.offsets.items():
             claim = self._claims[partition]
             claim.table.apply(states.get(partition, {}))
-            claim.watermark_ms = self._watermark(commit, partition)
+            claim.watermark_ms = watermark_after(commit, self._claims, partition)
             claim.next_offset = following
             del claim.polled[: bisect_left(claim.polled, following)]
 
@@ -404,43 +417,6 @@ class KafkaSession:
         if positions:
             transactions.send_offsets(positions, self._membership)
 
-    def _check_offsets(self, offsets: Mapping[int, tuple[int, int]]) -> None:
-        """Refuse a commit that does not begin where the last one ended.
-
-        Offsets may have gaps, so what counts is that no polled record lies between.
-        """
-        for partition, (first, _) in offsets.items():
-            claim = self._claims.get(partition)
-            if claim is None:
-                raise LogUnavailable(f"topic {self._names.topic!r} partition {partition} is no longer this scorer's")
-            skipped = bisect_left(claim.polled, first) - bisect_left(claim.polled, claim.next_offset)
-            if first < claim.next_offset or skipped:
-                raise Fenced(
-                    f"topic {self._names.topic!r} partition {partition}: this scorer read from offset {first}, but "
-                    f"{claim.next_offset} is committed for group {self._names.group!r}"
-                )
-
-    def _states(self, commit: Commit) -> dict[int, dict[bytes, bytes | None]]:
-        """Return the changelog values to write, per partition; None for states that have expired."""
-        states: dict[int, dict[bytes, bytes | None]] = {partition: {} for partition in commit.offsets}
-        for (partition, key), row in commit.states.items():
-            states[partition][key] = to_value(row, commit.offsets[partition][1])
-        for partition, before_ms in commit.expire_before_ms.items():
-            changes = states.setdefault(partition, {})
-            for key in self._claims[partition].table.expired(before_ms):
-                changes.setdefault(key, None)
-            for key, value in changes.items():
-                if value is not None and expires(value, before_ms):
-                    changes[key] = None
-        return states
-
-    def _watermark(self, commit: Commit, partition: int) -> int:
-        return max(self._claims[partition].watermark_ms, commit.watermarks.get(partition, 0))
-
     def _check_open(self) -> None:
         if self._closed or self._fenced:
             raise Fenced(f"group {self._names.group!r}: this session was closed; another may have its partitions")
-
-
-def _watermark_ms(position: Committed) -> int:
-    return int(position.note) if position.note.isdigit() else 0
