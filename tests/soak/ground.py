@@ -41,6 +41,11 @@ class Process(Protocol):
         """Whether it runs, or is stopped by a signal."""
         ...
 
+    @property
+    def output(self) -> str:
+        """What it has written."""
+        ...
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         ...
@@ -78,9 +83,13 @@ class Ground(Protocol):
 
 
 class _Child:
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self._process, self._output = process, output
         self.pid = process.pid
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
 
     @property
     def alive(self) -> bool:
@@ -133,9 +142,10 @@ class SqliteGround:
         """Start ``streamlstm score`` on one of the topics."""
         arguments = ["score", "--log", f"sqlite:///{self._path}", "--model", self._model, "--topic", name]
         arguments += ["--poll-records", poll_records, "--max-keys", MAX_KEYS, "--give-up-after-s", GIVE_UP_AFTER_S]
-        process = runs.start("streamlstm", *arguments, output=self._directory / f"{name}.txt")
+        output = self._directory / f"{name}.txt"
+        process = runs.start("streamlstm", *arguments, output=output)
         self._running = [child for child in self._running if child.alive]
-        self._running.append(_Child(process))
+        self._running.append(_Child(process, output))
         return self._running[-1]
 
     def done(self) -> int:

@@ -22,6 +22,7 @@ TELL_EVERY_S = 5.0
 CALM_S = (0.5, 9.0)  # between two faults
 STOPPED_S = (0.1, 7.0)  # of a process or a broker; a session lasts 4
 DRAIN_S = 300.0
+LAST_LINES = 12  # of a scorer that ended by itself
 KILL, TERM, STOP = "killed (-9)", "stopped and restarted (TERM)", "halted (STOP, CONT)"
 
 
@@ -153,7 +154,8 @@ class Soak:
         """Take samples; start a scorer again that ended by itself, and hold that against it."""
         for name, process in self._members.items():
             if not process.alive:
-                self._verdict.problems.append(f"{name} ended by itself with {process.wait()} at {now_s:.0f} s")
+                said = "\n".join(process.output.splitlines()[-LAST_LINES:])
+                self._verdict.problems.append(f"{name} ended by itself with {process.wait()} at {now_s:.0f} s:\n{said}")
                 self._start(name)
             elif name not in self._halted:
                 self._memory[name].add(now_s, resident_mib(process.pid))

@@ -160,8 +160,13 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         return metadata  # type: ignore[no-any-return]
 
     def displaced(self) -> bool:
-        """Ask the group who has this instance's place."""
-        return displaced(self._config, self._access, self._member_id)
+        """Ask the group who has this instance's place.
+
+        Not while this one joins: it may have a new name there that it has not heard yet, and if it may not join it is told.
+        """
+        metadata = self._consumer.group_metadata()
+        stable = metadata.state is MemberState.STABLE
+        return stable and displaced(self._config, self._access, metadata.member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""
