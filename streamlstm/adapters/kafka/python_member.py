@@ -162,7 +162,7 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def displaced(self) -> bool:
         """Ask the group who has this instance's place.
 
-        Not while this one joins: it may have a new name there that it has not heard yet; if it may not join, it is told.
+        Not while this one joins: it may have a new name there that it has not heard yet, and it is told if it may not.
         """
         metadata = self._consumer.group_metadata()
         stable = metadata.state is MemberState.STABLE
