@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlstm.core.event import EventBatch, EventDecoder
-from streamlstm.core.feature import FeatureParameters, write_all_inputs
 from streamlstm.core.log import Record
 from streamlstm.errors import HistoryError
 from streamlstm.evaluation.task import Task
 from streamlstm.training.history import History, history_of
-from streamlstm.training.scaling import fit_scaling
+from streamlstm.training.scaling import fit_scaling, inputs_of, scalers_of
 
 LEARN, CALIBRATE, TEST = 0, 1, 2  # parts: fitted on, thresholds calibrated on, judged on
 
@@ -79,10 +78,13 @@ def decode(task: Task) -> Decoded:
     try:
         history = history_of([before])
     except HistoryError as error:
-        said = f"; {len(refused)} records were refused, the first as {refused[0].reason}: " if refused else ""
-        raise HistoryError(f"{error}{said}{refused[0].detail if refused else ''}") from None
+        if not refused:
+            raise
+        first = f"the first as {refused[0].reason}: {refused[0].detail}"
+        raise HistoryError(f"{error}; {len(refused)} records were refused, {first}") from None
     not_learned = Counter(rejection.reason for rejection in refused)
-    not_learned.update({"duplicate": history.duplicates} if history.duplicates else {})
+    if history.duplicates:
+        not_learned["duplicate"] = history.duplicates
     return Decoded(history, before, test, len(rejections), not_learned)
 
 
@@ -119,25 +121,6 @@ def stream_of(task: Task, decoded: Decoded) -> Stream:
         record_index=record_index[order],
         follows=_follows(key, timestamp_ms, is_test, len(names)),
     )
-
-
-def scalers_of(names: Sequence[bytes], key: NDArray[np.int64], scaler_of: Mapping[str, int]) -> NDArray[np.int64]:
-    """Return the scaler of each event, (N,); ``key`` (N,) points into ``names``."""
-    return np.array([scaler_of.get(name.decode(), 0) for name in names], dtype=np.int64)[key]
-
-
-def inputs_of(
-    raw: NDArray[np.float64],
-    gap_ms: NDArray[np.float64],
-    timestamp_ms: NDArray[np.int64],
-    scaler: NDArray[np.int64],
-    width: int,
-    parameters: FeatureParameters,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the network's inputs before embeddings, (N, width), and which values are present, (N, D)."""
-    inputs, present = np.zeros((len(raw), width), dtype=np.float32), np.zeros(raw.shape, dtype=np.bool_)
-    write_all_inputs(inputs, present, raw, gap_ms, timestamp_ms, scaler, parameters)
-    return inputs, present
 
 
 def _gaps_ms(timestamp_ms: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ from streamlstm.core.compiled import compiled_with_arrays
 from streamlstm.core.feature import category_ids
 from streamlstm.core.forecast import SMALLEST_SCALE
 from streamlstm.core.score import ScoreParameters, combine, mean_square, whiten
-from streamlstm.evaluation.stream import LEARN, Stream, inputs_of, scalers_of
+from streamlstm.evaluation.stream import LEARN, Stream
+from streamlstm.training.scaling import inputs_of, scalers_of
 
 NAME = "windowed LSTM"
 WINDOW_EVENTS = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,25 +77,33 @@ def fit_scaling(history: History, schema: StreamSchema) -> Scaling:
 
 def scaler_index(history: History, scaling: Scaling) -> NDArray[np.int64]:
     """Return the scaler of each event, (n,)."""
-    of_key = np.array([scaling.scaler_of.get(key.decode(), 0) for key in history.keys], dtype=np.int64)
-    return of_key[history.key_index]
+    return scalers_of(history.keys, history.key_index, scaling.scaler_of)
+
+
+def scalers_of(keys: Sequence[bytes], key_index: NDArray[np.int64], scaler_of: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return the scaler of each event, (n,); ``key_index`` (n,) points into ``keys``."""
+    return np.array([scaler_of.get(key.decode(), 0) for key in keys], dtype=np.int64)[key_index]
 
 
 def model_inputs(
     history: History, schema: StreamSchema, scaling: Scaling
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the inputs (n, width) and which of the D values are present (n, D), as the scorer makes them."""
-    inputs = np.zeros((len(history), scaling.width(schema)), dtype=np.float32)
-    present = np.zeros((len(history), schema.values), dtype=np.bool_)
-    write_all_inputs(
-        inputs,
-        present,
-        history.values,
-        history.gap_ms,
-        history.timestamp_ms,
-        scaler_index(history, scaling),
-        scaling.parameters,
-    )
+    scalers, width = scaler_index(history, scaling), scaling.width(schema)
+    return inputs_of(history.values, history.gap_ms, history.timestamp_ms, scalers, width, scaling.parameters)
+
+
+def inputs_of(
+    values: NDArray[np.float64],
+    gap_ms: NDArray[np.float64],
+    timestamp_ms: NDArray[np.int64],
+    scalers: NDArray[np.int64],
+    width: int,
+    parameters: FeatureParameters,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the inputs before embeddings, (n, width), and which of the values (n, D) are present."""
+    inputs, present = np.zeros((len(values), width), dtype=np.float32), np.zeros(values.shape, dtype=np.bool_)
+    write_all_inputs(inputs, present, values, gap_ms, timestamp_ms, scalers, parameters)
     return inputs, present
 
 

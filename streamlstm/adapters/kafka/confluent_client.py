@@ -44,7 +44,7 @@ QUEUE_BACKOFF_MS = 20  # at the default, 1000, a fast reader waits for most of a
 DELIVERY_TIMEOUT_MS = 120_000
 ANSWER_S = 30.0
 PROBE_S = 5.0
-CLOSE_S = 5.0
+CLOSE_S = 5.0  # for a producer to come to its end; then it is left to itself
 GENERATION = struct.Struct("=7si")  # a membership begins with a mark and the generation
 MARK = b"CGMDv2:"
 
@@ -311,9 +311,9 @@ class ConfluentTransactions:
             with suppress(KafkaException):  # what was fatal to it, which was told
                 self._producer.close()
 
-        closing = threading.Thread(target=close, name="close", daemon=True)
-        closing.start()
-        closing.join(CLOSE_S)
+        beside = threading.Thread(target=close, name="close", daemon=True)
+        beside.start()
+        beside.join(CLOSE_S)
 
     def _refuse(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -161,14 +161,9 @@ class KafkaSession:
         """
         if self._membership is None or self._membership == self._trusted:
             return
-        unstable = 0
+        found, _ = self._positions(self._claims)
         for partition, claim in list(self._claims.items()):
-            position = None
-            if unstable < UNSTABLE_AT_ONCE:
-                try:
-                    position = self._member.committed([partition]).get(partition)
-                except LogUnavailable:  # a transaction is open that may move it
-                    unstable += 1
+            position = found.get(partition)
             if position is None or position.offset != claim.next_offset:
                 logger.warning("others may have read it, taken up anew", partition=partition, topic=self._names.topic)
                 del self._claims[partition]
@@ -210,19 +205,25 @@ class KafkaSession:
 
         One that an open transaction may move is left for the next poll: other partitions go on meanwhile.
         """
+        found, unstable = self._positions(sorted(self._wanted, key=lambda p: (p in self._unstable, p)))
+        if unstable and not self._unstable:
+            logger.info("waiting for positions: a transaction is open", partitions=unstable, topic=self._names.topic)
+        self._unstable = set(unstable)
+        return found
+
+    def _positions(self, partitions: Iterable[int]) -> tuple[dict[int, Committed | None], list[int]]:
+        """Return the group's positions, None where it has none yet; and where an open transaction may move them. After
+        a few of these the rest is not asked for."""
         found: dict[int, Committed | None] = {}
         unstable: list[int] = []
-        for partition in sorted(self._wanted, key=lambda partition: (partition in self._unstable, partition)):
+        for partition in partitions:
             try:
                 found[partition] = self._member.committed([partition]).get(partition)
             except LogUnavailable:
                 unstable.append(partition)
                 if len(unstable) == UNSTABLE_AT_ONCE:
                     break
-        if unstable and not self._unstable:
-            logger.info("waiting for positions: a transaction is open", partitions=unstable, topic=self._names.topic)
-        self._unstable = set(unstable)
-        return found
+        return found, unstable
 
     def _committed_now(self, partition: int) -> int:
         position = self._member.committed([partition]).get(partition)
