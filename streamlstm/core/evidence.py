@@ -17,7 +17,7 @@ from streamlstm.core.event import EventBatch
 from streamlstm.core.feature import BAND_LIMIT, unsquash_all
 from streamlstm.core.record import AlertRecord, FeatureEvidence, ScoreRecord
 
-Told = Literal["all", "anomalous", "sampled"]  # which events have a score record
+Told = Literal["all", "packed", "anomalous", "sampled"]  # which events have a score record; packed: all, see pack.py
 REASONS: dict[int, Literal["silence", "reset", "followed"]] = {
     BY_SILENCE: "silence",
     BY_RESET: "reset",
@@ -33,7 +33,7 @@ def positions_told(batch: EventBatch, results: Results, told: Told, alarm_rate: 
     An event's own result and offset decide, so a replay tells the same ones however it falls into polls.
     """
     kept = (results.status != LATE) & (results.status != DUPLICATE)
-    if told != "all":
+    if told not in ("all", "packed"):
         in_episode = (results.opened_offset >= 0) | (results.cut_short != 0)
         notable = in_episode | (results.probability <= alarm_rate)
         kept &= notable | (batch.offset % SAMPLED_OF == 0) if told == "sampled" else notable

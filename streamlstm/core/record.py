@@ -33,6 +33,7 @@ class ScoreRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     lately, ``threshold`` the score at which an alert would open. They are absent, never 0, while the
     key is warming up or if the event held no value. ``alert`` is the id of the open episode.
     ``features`` are there if the scorer was asked to explain all events, and the event has a score.
+    A record holds one, or an array of one key's (:mod:`streamlstm.core.pack`).
     """
 
     key: str

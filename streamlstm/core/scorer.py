@@ -28,6 +28,7 @@ from streamlstm.core.event import EventBatch, EventDecoder, Parse, Rejection
 from streamlstm.core.evidence import Told, alert_records, positions_told, score_records
 from streamlstm.core.feature import category_ids
 from streamlstm.core.log import Headers, Record
+from streamlstm.core.pack import packed
 from streamlstm.core.record import AlertRecord, ScoreRecord, encode
 from streamlstm.core.state import (
     EPISODE_EVENTS,
@@ -174,15 +175,16 @@ class Scorer:
         """Return everything that an outcome must store, encoded. Changes nothing."""
         batch, told, traces = outcome.poll.batch, outcome.told, _traces(outcome.poll)
         places = zip(batch.partition[told].tolist(), batch.offset[told].tolist(), strict=True)
-        scores = zip(
+        columns = zip(
             batch.partition[told].tolist(),
             [batch.keys[i] for i in told],
             map(encode, outcome.scores),
             [traces.get(place, ()) for place in places] if traces else repeat((), len(told)),
             strict=True,
         )
+        scores = list(map(Output._make, columns))
         return Commit(
-            scores=list(map(Output._make, scores)),
+            scores=packed(scores) if self._told == "packed" else scores,
             alerts=[
                 Output(a.partition, a.key.encode(), encode(a), traces.get((a.partition, a.offset), ()))
                 for a in outcome.alerts

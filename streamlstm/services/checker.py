@@ -21,7 +21,6 @@ from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.adapters.webhook import connect
 from streamlstm.core.bundle import Bundle
 from streamlstm.core.log import EventLog
-from streamlstm.core.record import decode_score
 from streamlstm.core.scorer import Scorer
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.errors import BundleError, LogError, SettingsError, StreamlstmError, TopicMissing
@@ -215,10 +214,7 @@ def _last_states(log: EventLog, settings: ScoreSettings) -> Iterator[tuple[tuple
             if value:
                 yield key, to_state(value)
         return
-    keys = {
-        (partition, decode_score(value).key.encode())
-        for (partition, _), value in _last_values(log, scores_topic(settings.topic))
-    }
+    keys = {key for key, _ in _last_values(log, scores_topic(settings.topic))}
     yield from log.read_states(settings.topic, settings.group, keys).items()
 
 

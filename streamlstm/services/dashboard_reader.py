@@ -14,6 +14,7 @@ import msgspec
 from streamlstm.adapters.web.hub import Frame
 from streamlstm.core.feedback import LONGEST_MUTE_MS
 from streamlstm.core.log import EventLog, Record
+from streamlstm.core.pack import unpacked
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, feedback_topic, scores_topic
 from streamlstm.dashboard.board import Board, change
 from streamlstm.errors import LogUnavailable
@@ -167,7 +168,7 @@ class Reader:
         feedback = self._feedback.read(log, AT_ONCE)
         if self._may_write and self._feedback.info is None and self._events.info is not None:
             log.create_topic(self._feedback.topic, self._events.info.partitions)
-        scores, events = self._scores.read(log, AT_ONCE), self._events.read(log, AT_ONCE)
+        scores, events = unpacked(self._scores.read(log, AT_ONCE)), self._events.read(log, AT_ONCE)
         alerts, letters = self._alerts.read(log, AT_ONCE), self._letters.read(log, AT_ONCE)
         self._lag.take_scores(scores)
         self._lag.take_letters(letters)

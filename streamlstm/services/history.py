@@ -9,6 +9,7 @@ import msgspec
 
 from streamlstm.core.feedback import Key
 from streamlstm.core.log import EventLog, Record
+from streamlstm.core.pack import unpacked
 from streamlstm.core.topic import scores_topic
 from streamlstm.dashboard.series import Stretch, points_of
 from streamlstm.errors import LogError
@@ -47,12 +48,14 @@ def history_of(log: EventLog, topic: str, key: Key, since_ms: int, until_ms: int
         page = log.read(info.name, partition, offset, min(PAGE, last - offset))
         if not page:
             break
-        times = [_time_of(record.value).time_ms for record in page]
+        single = unpacked(page)
+        times = [_time_of(score.value).time_ms for score in single]
         own = (
-            record.key == name and since_ms <= time_ms <= until_ms for record, time_ms in zip(page, times, strict=True)
+            score.key == name and since_ms <= time_ms <= until_ms for score, time_ms in zip(single, times, strict=True)
         )
-        scores += [record for record, is_own in zip(page, own, strict=True) if is_own]
-        read_ms, offset = max(read_ms, *times), page[-1].offset + 1
+        scores += [score for score, is_own in zip(single, own, strict=True) if is_own]
+        # Where records hold several scores, those of a page may begin before those of the page before end.
+        read_ms, offset = max(read_ms, min(times) if len(single) > len(page) else max(times)), page[-1].offset + 1
     whole = offset >= end or read_ms > until_ms
     points = points_of(scores)
     return History(
@@ -71,7 +74,7 @@ def first_offset(log: EventLog, topic: str, partition: int, since_ms: int) -> in
     while high - low > PAGE:
         middle = (low + high) // 2
         found = log.read(info.name, partition, middle, 1)
-        if found and _time_of(found[0].value).time_ms < since_ms - SLACK_MS:
+        if found and _time_of(unpacked(found[:1])[-1].value).time_ms < since_ms - SLACK_MS:
             low = middle
         else:
             high = middle

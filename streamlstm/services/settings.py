@@ -145,8 +145,9 @@ class ScoreSettings:
     "Events for which an open alert keeps the threshold from learning; the bundle's unless given."
     explain: Literal["alerts", "all"] = "alerts"
     "Which records say what was expected, with its band: alerts only, or every score, for the live page. See README."
-    scores: Literal["all", "anomalous", "sampled"] = "all"
-    "Which events have a score record: all; those flagged or in an alert; or these and one in 100. See README."
+    scores: Literal["all", "packed", "anomalous", "sampled"] = "all"
+    "Which events have a score record: all; all, several of a key in one record; those flagged or in an alert; or these "
+    "and one in 100. See README."
     on_model_change: Literal["refuse", "reset"] = "refuse"
     "What to do with a key whose state another bundle made: stop, or start the key anew."
     max_keys: Positive = 1_000_000

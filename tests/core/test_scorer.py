@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamlstm.core.bundle import Alerting
 from streamlstm.core.evidence import Told
 from streamlstm.core.log import Record
+from streamlstm.core.pack import unpacked
 from streamlstm.core.scorer import Scorer
 from tests.builders import START_MS, STEP_MS, Run, bundle, changed, expiring_bundle, make_feed, make_record, run_polls
 
@@ -96,6 +97,17 @@ def test_fewer_score_records_are_a_part_of_all_and_change_nothing_else(told: Tol
     assert 0 < len(notable) < len(records) / 2
     assert {output.value for output in fewer.scores} == {output.value for output in notable + sampled}
     assert {alert.offset for alert in plain.alert_records} <= {record.offset for record in fewer.score_records}
+
+
+def test_packed_scores_are_those_of_one_event_per_poll() -> None:
+    """Several of a key in one record; each by itself, the same bytes in the same order, whatever the polls."""
+    plain, run = one_by_one(), run_polls(make_scorer(told="packed"), cut(feed(), [100, 333, 640]))
+    assert len(run.scores) < len(plain.scores) / 10
+    assert (run.alerts, run.dead_letters, run.states) == (plain.alerts, plain.dead_letters, plain.states)
+    records = [Record("events.scores", o.partition, at, 0, o.key, o.value) for at, o in enumerate(run.scores)]
+    for key in {(output.partition, output.key) for output in plain.scores}:
+        single = [record.value for record in unpacked(records) if (record.partition, record.key) == key]
+        assert single == [output.value for output in plain.scores if output[:2] == key]
 
 
 @SAME

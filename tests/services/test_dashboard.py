@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,33 @@ def test_past_that_memory_lacks_is_read_from_the_log(tmp_path: Path, monkeypatch
     assert found.whole_until_ms < span[1]
     assert 0 < len(found.stretch.points) <= 100
     source.desk.close()
+
+
+@pytest.mark.parametrize("poll_records", [70, 5_000])
+def test_past_is_found_among_packed_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poll_records: int) -> None:
+    """Records that hold many scores each are found by the last of them, and read until all of one begin later."""
+    monkeypatch.setattr(history, "PAGE", 3)
+    monkeypatch.setattr(history, "SLACK_MS", 2_000)
+    path = make_scored(tmp_path / "log.db", 400, scores="packed", poll_records=poll_records)
+    source = make_source(path, Board("events", bundle()))
+    for key, first in product(("a", "b"), range(60, 360, 20)):
+        series = source.series(
+            key, 0, (START_MS + first * STEP_MS, START_MS + (first + 30) * STEP_MS), STEP_MS, ("flow",)
+        )
+        assert series["score"]["bin"] == [START_MS // STEP_MS + step for step in range(first, first + 31)]
+        assert None not in series["features"][0]["low"]
+    source.desk.close()
+
+
+def test_page_shows_packed_scores_as_any_others(tmp_path: Path) -> None:
+    """Each counts, nobody waits, and the scorer is not said to tell only some."""
+    path, board = make_scored(tmp_path / "log.db", scores="packed"), Board("events", bundle())
+    with reading(partial(SqliteLog, path), board) as (_, shown):
+        head = shown.head(keys=2, behind=0, lag=0)
+    assert (head["all_told"], head["stands"]) == (True, False)
+    plain = Board("events", bundle())
+    with reading(partial(SqliteLog, make_scored(tmp_path / "plain.db")), plain) as (_, shown):
+        assert shown.head(keys=2, behind=0)["scored"] == head["scored"]
 
 
 @pytest.mark.parametrize("partition", [-1, 1])
