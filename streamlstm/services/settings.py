@@ -146,8 +146,7 @@ class ScoreSettings:
     explain: Literal["alerts", "all"] = "alerts"
     "Which records say what was expected, with its band: alerts only, or every score, for the live page. See README."
     scores: Literal["all", "packed", "anomalous", "sampled"] = "all"
-    "Which events have a score record: all; all, several of a key in one record; those flagged or in an alert; or these "
-    "and one in 100. See README."
+    "Which events have a score record: all; all, several in one; those flagged or in an alert; these and one in 100."
     on_model_change: Literal["refuse", "reset"] = "refuse"
     "What to do with a key whose state another bundle made: stop, or start the key anew."
     max_keys: Positive = 1_000_000
