@@ -17,6 +17,7 @@ from tests.kafka_broker import Cluster
 
 GIVE_UP_AFTER_S = 3.0
 REASONABLE_S = 40.0
+STOP_S = 30.0  # as README says
 
 
 @pytest.mark.parametrize("away_s", [0, 4, 6, 8, 10, 12, 35] if LONG else [12])
@@ -96,6 +97,25 @@ def test_scorer_stopped_while_the_broker_hangs_ends(stream: Stream, fleet: Fleet
     scorer.send(signal.SIGTERM)
     assert scorer.wait(REASONABLE_S) == 0
     kafka_node.resume()
+    assert fleet.start(until_end=True).wait() == 0
+    assert_exactly_once(stream)
+
+
+@pytest.mark.parametrize(("outage", "step"), [("kill", "states"), ("pause", "offsets")])
+def test_scorer_stopped_within_a_commit_ends(
+    stream: Stream, fleet: Fleet, kafka_node: Cluster, outage: str, step: str
+) -> None:
+    """An answer that does not come is waited for as long as a transaction may be open, not as long as an outage."""
+    records = kafka_runs.feed(60)
+    stream.append(records)
+    gate = fleet.gate()
+    scorer = fleet.start(fault=Fault(step, 4, gate))
+    fleet.wait_until(lambda: gate.reached)
+    getattr(kafka_node, outage)()
+    gate.open()
+    scorer.send(signal.SIGTERM)
+    assert scorer.wait(STOP_S) == 0
+    (kafka_node.start if outage == "kill" else kafka_node.resume)()
     assert fleet.start(until_end=True).wait() == 0
     assert_exactly_once(stream)
 

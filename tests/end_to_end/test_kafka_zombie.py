@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from contextlib import closing
@@ -109,7 +110,9 @@ def test_second_process_of_an_instance_takes_the_first_ones_place(stream: Stream
     assert fleet.wait_for(len(records)) < 30
     zombie.send(signal.SIGCONT)
     assert zombie.wait() == 1
-    assert "Another process runs as this --instance" in zombie.output
+    said = zombie.output.splitlines()[-1]
+    assert "Another process runs as this --instance" in said
+    assert re.search(r"The place in group '.*' has one-\S+ at \S+, not one-\S+$", said)
     assert second.alive
     fleet.stop_all()
     assert_exactly_once(stream)

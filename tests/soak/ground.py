@@ -9,12 +9,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError
 
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.log import NewRecord
@@ -179,9 +180,16 @@ class KafkaGround:
         self._stream = kafka_runs.Stream(self._cluster, model, bundle, self.partitions)
         self._stream.create()
         self._fleet = self._stack.enter_context(kafka_runs.Fleet(self._stream, self._directory))
-        producer = KafkaProducer(bootstrap_servers=self._cluster.bootstrap.split(","), acks="all", max_block_ms=120_000)
-        self._producer = self._stack.enter_context(closing(producer))
+        servers = self._cluster.bootstrap.split(",")
+        self._producer = KafkaProducer(bootstrap_servers=servers, acks="all", max_block_ms=120_000)
+        self._stack.callback(self._close_producer)
         return self
+
+    def _close_producer(self) -> None:
+        """Close, and give up what a dead broker did not take: else a soak that broke off would hide why."""
+        self._producer._sender.force_close()
+        with suppress(KafkaTimeoutError):
+            self._producer.close(timeout=5)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

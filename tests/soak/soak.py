@@ -156,6 +156,7 @@ class Soak:
             if not process.alive:
                 said = "\n".join(process.output.splitlines()[-LAST_LINES:])
                 self._verdict.problems.append(f"{name} ended by itself with {process.wait()} at {now_s:.0f} s:\n{said}")
+                self._tell(self._verdict.problems[-1])
                 self._start(name)
             elif name not in self._halted:
                 self._memory[name].add(now_s, resident_mib(process.pid))

@@ -51,8 +51,8 @@ class Member(Protocol):
         """Return this membership as the broker knows it now, to fence a commit with; None if it is not valid."""
         ...
 
-    def displaced(self) -> bool:
-        """Say whether another process has this one's place in the group: it runs as the same instance."""
+    def displaced_by(self) -> str | None:
+        """Return who has this one's place in the group, a process that runs as the same instance; None if it has it."""
         ...
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:

@@ -31,7 +31,7 @@ from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.confluent_options import OF_CONSUMERS, OF_PRODUCERS, Voice, options_of, understood
 from streamlstm.adapters.kafka.faults import Access
-from streamlstm.adapters.kafka.python_member import MAX_POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, displaced, leave_group
+from streamlstm.adapters.kafka.python_member import MAX_POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, displaced_by, leave_group
 from streamlstm.adapters.kafka.python_options import FETCH_BYTES, MAX_REQUEST_BYTES, TRANSACTION_TIMEOUT_MS
 from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.errors import LogError
@@ -182,9 +182,9 @@ class ConfluentMember:
         self._member_id = member_id.decode()
         return metadata
 
-    def displaced(self) -> bool:
+    def displaced_by(self) -> str | None:
         """Ask the group who has this instance's place."""
-        return displaced(self._config, self._access, self._member_id)
+        return displaced_by(self._config, self._access, self._member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""

@@ -1,18 +1,21 @@
 """The Kafka log's default client: kafka-python.
 
-Found in its source (3.0.12) and on a real broker: ``commit_transaction`` and its like wait for ever, so the caller
-keeps a watchdog.
+Found in its source (3.0.12) and on a real broker:
+
+- ``commit_transaction`` and its like wait for ever. What they begin is begun here, and waited for as long as a broker
+  lets a transaction be open. How it ended is found out when the next one is opened.
+- ``close`` flushes first, and raises if that takes too long. So pending records are given up before.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from streamlstm.adapters.kafka.client import Clients, Committed, Written
 from streamlstm.adapters.kafka.config import KafkaConfig
@@ -29,6 +32,7 @@ from streamlstm.core.log import NewRecord, Record
 from streamlstm.errors import LogUnavailable
 
 READ_WAIT_MS = 100
+ABORT_MS = 2_000
 
 
 class PythonTransactions:
@@ -69,7 +73,7 @@ class PythonTransactions:
             with translated(self._config, f"write to topic {topic!r}", self._access):
                 for partition in places[topic] & self._producer.partitions_for(topic):
                     place = TopicPartition(topic, partition)
-                    self._producer._transaction_manager.maybe_add_partition_to_transaction(place)
+                    self._manager.maybe_add_partition_to_transaction(place)
 
     def write(self, topic: str, records: Iterable[Written]) -> None:
         """Add records."""
@@ -86,7 +90,7 @@ class PythonTransactions:
             for partition, place in positions.items()
         }
         with translated(self._config, "add positions to the transaction", self._access), self._reason():
-            self._producer.send_offsets_to_transaction(offsets, membership)
+            self._answered(self._manager.send_offsets_to_transaction(offsets, membership))
 
     def commit(self) -> None:
         """Wait for every record, then commit.
@@ -94,10 +98,10 @@ class PythonTransactions:
         Each future is looked at: a record that the broker refused is named, and nothing is committed.
         """
         with translated(self._config, "commit the transaction", self._access):
-            self._producer.flush()
+            self._producer.flush(TRANSACTION_TIMEOUT_MS / 1000)
             self._raise_failed()
             with self._reason():
-                self._producer.commit_transaction()
+                self._answered(self._manager.begin_commit())
         self._known |= self._written
 
     def _raise_failed(self) -> None:
@@ -117,33 +121,38 @@ class PythonTransactions:
             raise
 
     def abort(self) -> None:
-        """Abort the transaction."""
+        """Abort the transaction; where a broker is away, it does so itself when the time of the transaction is over."""
         with translated(self._config, "abort the transaction", self._access):
-            self._producer.abort_transaction()
+            self._answered(self._manager.begin_abort(), ABORT_MS)
 
     def end_again(self, places: Mapping[str, Set[int]], group: str, *, commit: bool) -> None:
         """Begin and end a transaction without records, so that its mark is written to these partitions of topics, and
         to where the positions of the group are kept."""
         self._known |= places.keys()
         self.begin(places)
-        manager = self._producer._transaction_manager
         with translated(self._config, "end the last transaction again", self._access):
-            self._answered(manager.send_offsets_to_transaction({}, group))  # and so those before it
-            added = {(place.topic, place.partition) for place in manager._partitions_in_transaction}
-            self._answered(manager.begin_commit() if commit else manager.begin_abort())
+            self._answered(self._manager.send_offsets_to_transaction({}, group))  # and so those before it
+            added = {(place.topic, place.partition) for place in self._manager._partitions_in_transaction}
+            self._answered(self._manager.begin_commit() if commit else self._manager.begin_abort())
         missing = {(topic, partition) for topic, partitions in places.items() for partition in partitions} - added
         if missing:
             raise LogUnavailable(f"{self._config.url}: not all partitions could be added to a transaction yet")
 
-    def _answered(self, result: Any) -> None:
+    @property
+    def _manager(self) -> Any:
+        return self._producer._transaction_manager
+
+    def _answered(self, result: Any, wait_ms: int = TRANSACTION_TIMEOUT_MS) -> None:
         """Wait for an answer; the producer's own methods would wait for ever."""
         self._producer._sender.wakeup()
-        if not result.wait(TRANSACTION_TIMEOUT_MS):
+        if not result.wait(wait_ms):
             raise LogUnavailable(f"{self._config.url}: no answer about a transaction")
 
     def close(self) -> None:
         """Close without waiting for a broker that may be gone."""
-        self._producer.close(timeout=1)
+        self._producer._sender.force_close()
+        with suppress(KafkaTimeoutError):  # its thread comes to its end by itself
+            self._producer.close(timeout=1)
 
 
 class PythonReader:

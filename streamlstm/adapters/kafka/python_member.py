@@ -34,14 +34,16 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05  # between polls while a heartbeat 
 LEAVE_MS = 5_000  # to leave a group: others get the partitions after the session time-out anyway
 
 
-def displaced(config: KafkaConfig, access: Access, member_id: str) -> bool:
-    """Ask a group whether this instance's place belongs to another member; who was never a member has none to lose."""
+def displaced_by(config: KafkaConfig, access: Access, member_id: str) -> str | None:
+    """Ask a group which other member has this instance's place; who was never a member has none to lose."""
     if not member_id:
-        return False
+        return None
     with translated(config, f"look up group {access.group!r}", access), closing(admin(config)) as client:
         members = client.describe_groups([access.group])[access.group]["members"]
-    places = {member["group_instance_id"]: member["member_id"] for member in members}
-    return bool(places.get(config.instance, member_id) != member_id)
+    for member in members:
+        if member["group_instance_id"] == config.instance and member["member_id"] != member_id:
+            return f"{member['member_id']} at {member['client_host'].removeprefix('/')}, not {member_id}"
+    return None
 
 
 def leave_group(config: KafkaConfig, access: Access, member_id: str) -> None:
@@ -159,14 +161,15 @@ class PythonMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._member_id = metadata.member_id
         return metadata  # type: ignore[no-any-return]
 
-    def displaced(self) -> bool:
+    def displaced_by(self) -> str | None:
         """Ask the group who has this instance's place.
 
         Not while this one joins: it may have a new name there that it has not heard yet, and it is told if it may not.
         """
         metadata = self._consumer.group_metadata()
-        stable = metadata.state is MemberState.STABLE
-        return stable and displaced(self._config, self._access, metadata.member_id)
+        if metadata.state is not MemberState.STABLE:
+            return None
+        return displaced_by(self._config, self._access, metadata.member_id)
 
     def committed(self, partitions: Iterable[int]) -> Mapping[int, Committed]:
         """Return the group's committed positions."""

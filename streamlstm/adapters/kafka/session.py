@@ -381,9 +381,7 @@ class KafkaSession:
                 transactions.commit()
         except Fenced as fenced:
             self._abandon(transactions)
-            self._fenced = self._member.displaced()
-            if self._fenced:
-                raise
+            self._raise_if_displaced(fenced)
             raise LogUnavailable("a transaction took too long and was ended: nothing of it is kept") from fenced
         except BaseException:
             self._abandon(transactions)
@@ -393,9 +391,15 @@ class KafkaSession:
         try:
             return self._opener.open()
         except Fenced as fenced:
-            if self._member.displaced():
-                raise
+            self._raise_if_displaced(fenced)
             raise LogUnavailable("transactions could not be opened: ended from outside meanwhile") from fenced
+
+    def _raise_if_displaced(self, fenced: Fenced) -> None:
+        """Go on raising what refused a transaction if another process has this one's place; else it was late, or ended
+        from outside."""
+        if other := self._member.displaced_by():
+            self._fenced = True
+            raise Fenced(f"{fenced}. The place in group {self._names.group!r} has {other}") from fenced
 
     def _open_anew_if_in_doubt(self) -> None:
         """Begin anew where a broker was lost: it may have forgotten to end the last transaction everywhere."""
