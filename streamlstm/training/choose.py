@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from streamlstm.core.model import Architecture
-from streamlstm.training.fit import Data, Progress, World, fit, held_out_surprise
+from streamlstm.training.fit import Progress, World, fit, held_out_surprise
 from streamlstm.training.history import History
+from streamlstm.training.lanes import Data
 from streamlstm.training.network import Network
 
 HIDDEN = 48  # the recipe's

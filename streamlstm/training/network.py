@@ -24,9 +24,7 @@ class Network(nn.Module):
         super().__init__()
         a = self.architecture = architecture
         self.embeddings = nn.ModuleList(nn.Embedding(size, a.embedding, padding_idx=0) for size in a.vocabularies)
-        self.lstm = nn.LSTM(
-            a.input_width, a.hidden, a.layers, batch_first=True, dropout=dropout if a.layers > 1 else 0.0
-        )
+        self.lstm = nn.LSTM(a.input_width, a.hidden, a.layers, dropout=dropout if a.layers > 1 else 0.0)
         self.head = nn.Linear(a.hidden, 2 * a.errors)
         self.freedom = nn.Parameter(torch.full((a.values,), 1.0))
         for name, parameter in self.lstm.named_parameters():
@@ -36,15 +34,18 @@ class Network(nn.Module):
                 parameter.data.zero_()
 
     def forward(self, inputs: Tensor, categories: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Return the head's output (B, T, 2·L·D), degrees of freedom (D,), and the new state.
+        """Return the head's output (2, L, D, T, B), degrees of freedom (D,), and the new state.
 
-        ``inputs`` (B, T, width), ``categories`` (B, T, C) of ids. The output is that of
-        :func:`streamlstm.training.student.location_and_scale`.
+        ``inputs`` (T, B, width), ``categories`` (T, B, C) of ids: time first, as the LSTM works. The output is that of
+        :func:`streamlstm.training.student.location_and_scale`, with time and lanes last, as the loss works.
         """
+        a = self.architecture
         embedded = [table(categories[..., c]) for c, table in enumerate(self.embeddings)]
         joined = torch.cat([inputs, *embedded], dim=-1) if embedded else inputs
-        hidden, state = self.lstm(joined, state)  # (B, T, H)
-        return self.head(hidden), 2.1 + nn.functional.softplus(self.freedom), state
+        hidden, state = self.lstm(joined, state)  # (T, B, H)
+        said = torch.addmm(self.head.bias[:, None], self.head.weight, hidden.flatten(0, 1).t())
+        said = said.view(2, a.horizon, a.values, *hidden.shape[:2])
+        return said, 2.1 + nn.functional.softplus(self.freedom), state
 
 
 def to_model(network: Network) -> Model:

@@ -34,8 +34,9 @@ from streamlstm.training.choose import (
     choose_calendar,
     trial_of,
 )
-from streamlstm.training.fit import Curve, Data, Progress, World, fit
+from streamlstm.training.fit import Curve, Progress, World, fit
 from streamlstm.training.history import History
+from streamlstm.training.lanes import Data
 from streamlstm.training.network import Network, to_model
 from streamlstm.training.period import natural_period
 from streamlstm.training.scaling import Scaling, fit_scaling, model_inputs, scaler_index

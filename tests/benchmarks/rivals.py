@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from itertools import cycle
 
 import numba
 import numpy as np
@@ -19,7 +18,8 @@ import torch
 from river.anomaly import HalfSpaceTrees
 
 from streamlstm.core.model import Architecture
-from streamlstm.training.fit import CHUNK_EVENTS, Data, _chunks, _loss
+from streamlstm.training.fit import loss_of
+from streamlstm.training.lanes import CHUNK_EVENTS, CHUNKS, Data, drawn
 from streamlstm.training.network import Network
 from tests.benchmarks.core_step import CHANNELS, KEYS, REPEATS, bundle, compare, walk
 from tests.builders import make_history, make_record
@@ -58,7 +58,7 @@ def windows(a: Architecture) -> Callable[[], None]:
 
 
 def training_step(a: Architecture) -> Callable[[], None]:
-    """Return a call of the trainer's loss and gradients for one chunk of each lane."""
+    """Return a call of the trainer's loss and gradients for each chunk of some lanes, which it draws."""
     rng = np.random.default_rng(0)
     schema = bundle().schema
     rows = rng.normal(size=(20_000, CHANNELS)).tolist()
@@ -70,23 +70,25 @@ def training_step(a: Architecture) -> Callable[[], None]:
     inputs = torch.randn(len(history), a.input_width)
     present = torch.ones(len(history), a.values, dtype=torch.bool)
     data = Data(inputs, torch.zeros(len(history), 0, dtype=torch.int64), present)
-    network, chunks = Network(a), cycle([*_chunks(history, LANES, rng)])
+    network = Network(a)
 
     def once() -> None:
-        network.zero_grad()
-        _loss(network, data, next(chunks), None)[0].backward()  # type: ignore[no-untyped-call]
+        for chunk in drawn(data, history, a.horizon, LANES, rng).chunks():
+            network.zero_grad()
+            loss_of(network, chunk, None)[0].backward()  # type: ignore[no-untyped-call]
 
     return once
 
 
 def bare_training(a: Architecture) -> Callable[[], None]:
-    """Return a call of the bare network's forward and backward on a batch of the same size."""
+    """Return a call of the bare network's forward and backward, as often on batches of the same size."""
     lstm = torch.nn.LSTM(a.input_width, a.hidden, batch_first=True)
     inputs = torch.randn(LANES, CHUNK_EVENTS, a.input_width)
 
     def once() -> None:
-        lstm.zero_grad()
-        lstm(inputs)[0].sum().backward()
+        for _ in range(CHUNKS):
+            lstm.zero_grad()
+            lstm(inputs)[0].sum().backward()
 
     return once
 
@@ -101,7 +103,7 @@ def main() -> None:
     ours = walk(model, KEYS, 1)
     compare("whole core", ours, "river HalfSpaceTrees", trees(), KEYS, TREE_EVENTS)
     compare("whole core", ours, f"the network over windows of {WINDOW}", windows(a), KEYS, WINDOWS)
-    size = LANES * CHUNK_EVENTS
+    size = LANES * CHUNK_EVENTS * CHUNKS
     compare("training: loss and gradients", training_step(a), "nn.LSTM forward and backward", bare_training(a), size)
 
 

@@ -13,11 +13,13 @@ from torch.distributions import StudentT
 from streamlstm.core.model import Architecture
 from streamlstm.training import train as train_module
 from streamlstm.training.choose import CLEAR_GAIN, MIN_CALENDAR_MS, MIN_UPDATES, Trial, choose, choose_calendar
-from streamlstm.training.fit import Chunk, Data, _surprise
+from streamlstm.training.fit import _said
 from streamlstm.training.history import History
+from streamlstm.training.lanes import Data, Lanes
 from streamlstm.training.network import Network
 from streamlstm.training.report import report_html
 from streamlstm.training.student import location_and_scale
+from streamlstm.training.student import surprises as surprises_of
 from streamlstm.training.train import Options, Trained, train
 from tests import builders
 
@@ -116,12 +118,13 @@ def test_surprise_is_that_of_students_t() -> None:
     inputs = torch.from_numpy(rng.normal(size=(len(feed), 1)).astype(np.float32))
     data = Data(inputs, torch.zeros(len(feed), 0, dtype=torch.int64), torch.ones(len(feed), 1, dtype=torch.bool))
     network = Network(msgspec.structs.replace(PRIOR, horizon=1)).eval()
-    index = torch.arange(50)[None]
+    index = torch.arange(50)[:, None]
     head, freedom, _ = network(data.inputs[index], data.categories[index])
-    location, scale = location_and_scale(head, 1)
-    wanted = -StudentT(freedom, location, scale).log_prob(inputs[index + 1][..., None, :])  # type: ignore[no-untyped-call]
-    chunk = Chunk(index, index >= 0, torch.tensor([len(feed)]), index >= 0)
-    _, found, weight, _ = _surprise(network, data, chunk, None)
+    location, scale = location_and_scale(head)
+    wanted = -StudentT(freedom, location, scale).log_prob(inputs[index + 1].permute(2, 0, 1)[None])  # type: ignore[no-untyped-call]
+    later = inputs[1:51].t()[..., None]
+    lanes = Lanes(data.inputs[index], data.categories[index], later, torch.ones(later.shape), torch.ones(50, 1))
+    found, weight = surprises_of(*_said(network, lanes, None)[0])
     assert weight.min() == 1.0
     assert found.detach().numpy() == pytest.approx(wanted.detach().numpy(), abs=1e-5)
 

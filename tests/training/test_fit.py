@@ -10,8 +10,9 @@ from torch import Tensor
 from streamlstm.core.log import Record
 from streamlstm.core.model import Architecture
 from streamlstm.training import fit as module
-from streamlstm.training.fit import CHECK_EVERY, CHUNK_EVENTS, Curve, Data, Progress, World, fit, held_out_loss
+from streamlstm.training.fit import CHECK_EVERY, Curve, Progress, World, fit, held_out_loss
 from streamlstm.training.history import History
+from streamlstm.training.lanes import CHUNK_EVENTS, Data
 from streamlstm.training.network import Network, State
 from streamlstm.training.scaling import fit_scaling, model_inputs
 from tests.builders import SCHEMA, changed, make_feed, make_history
@@ -115,7 +116,7 @@ class Recording(Network):
         """Note, and compute as ever."""
         if self.training:
             assert state is None or not state[0].requires_grad
-            self.seen.append((inputs.shape[1], state is not None))
+            self.seen.append((len(inputs), state is not None))
         return super().forward(inputs, categories, state)
 
 

@@ -45,8 +45,8 @@ def test_single_steps_equal_the_sequence_forward(layers: int, vocabularies: tupl
     ids = np.stack([rng.integers(0, size, T) for size in vocabularies] or [np.zeros(0, np.int64)], axis=-1)
     ids = ids.reshape(T, len(vocabularies))
     with torch.no_grad():
-        said, _, (hidden_end, cell_end) = network(torch.from_numpy(inputs)[None], torch.from_numpy(ids)[None])
-        location, scale = location_and_scale(said, a.values)
+        said, _, (hidden_end, cell_end) = network(torch.from_numpy(inputs)[:, None], torch.from_numpy(ids)[:, None])
+        location, scale = location_and_scale(said)
 
     hidden, cell = np.zeros((1, layers * H), np.float32), np.zeros((1, layers * H), np.float32)
     joined = np.zeros((1, max(len(matrix) for matrix in model.weights)), np.float32)
@@ -60,8 +60,8 @@ def test_single_steps_equal_the_sequence_forward(layers: int, vocabularies: tupl
         for ahead in range(1, a.horizon + 1):
             start = slot(t, ahead, a.values)
             found = waiting[start : start + 2 * a.values]
-            assert np.allclose(found[: a.values], location[0, t, ahead - 1], atol=1e-5)
-            assert np.allclose(found[a.values :], scale[0, t, ahead - 1], atol=1e-5)
+            assert np.allclose(found[: a.values], location[ahead - 1, :, t, 0], atol=1e-5)
+            assert np.allclose(found[a.values :], scale[ahead - 1, :, t, 0], atol=1e-5)
     assert np.allclose(hidden, hidden_end.numpy().ravel(), atol=1e-5)
     assert np.allclose(cell, cell_end.numpy().ravel(), atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_dropout_acts_between_layers_only(layers: int, differs: bool) -> None:
     """With one layer training is as certain as scoring; with two, only the upper layer's input is thinned."""
     torch.manual_seed(1)
     network = Network(architecture(layers, ()), dropout=0.5).train()
-    inputs, categories = torch.randn(1, T, 3), torch.zeros(1, T, 0, dtype=torch.int64)
+    inputs, categories = torch.randn(T, 1, 3), torch.zeros(T, 1, 0, dtype=torch.int64)
     (one, *_, (h_one, _)), (other, *_, (h_other, _)) = (network(inputs, categories) for _ in range(2))
     assert torch.equal(one, other) != differs
     assert torch.equal(h_one[0], h_other[0])
@@ -121,9 +121,9 @@ def test_scales_and_freedom_of_a_network_keep_their_floors() -> None:
     torch.nn.init.constant_(network.head.bias, -50.0)
     torch.nn.init.constant_(network.freedom, -50.0)
     with torch.no_grad():
-        said, freedom, _ = network(torch.randn(2, T, 3), torch.zeros(2, T, 0, dtype=torch.int64))
-        _, scale = location_and_scale(said, 2)
-    assert scale.shape == (2, T, 3, 2)
+        said, freedom, _ = network(torch.randn(T, 2, 3), torch.zeros(T, 2, 0, dtype=torch.int64))
+        _, scale = location_and_scale(said)
+    assert scale.shape == (3, 2, T, 2)
     assert float(scale.min()) == pytest.approx(SMALLEST_SCALE)
     assert freedom.tolist() == pytest.approx([2.1, 2.1])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import StudentT
 
-from streamlstm.training.student import StudentSurprise, location_and_scale
+from streamlstm.training.student import StudentSurprise, location_and_scale, surprises
 
 LANES, LENGTH, HORIZON, VALUES = 5, 7, 3, 2
 
@@ -15,16 +17,16 @@ LANES, LENGTH, HORIZON, VALUES = 5, 7, 3, 2
 def arguments(seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return a head's output, degrees of freedom, later values, which are there, and what is counted."""
     torch.manual_seed(seed)
-    head = 2 * torch.randn(LANES, LENGTH, 2 * HORIZON * VALUES, dtype=torch.float64)
-    later = torch.randn(LANES, LENGTH + HORIZON - 1, VALUES, dtype=torch.float64)
-    there, counted = torch.rand(later.shape) < 0.7, torch.rand(LANES, LENGTH) < 0.8
+    head = 2 * torch.randn(2, HORIZON, VALUES, LENGTH, LANES, dtype=torch.float64)
+    later = torch.randn(VALUES, LENGTH + HORIZON - 1, LANES, dtype=torch.float64)
+    there, counted = torch.rand(later.shape) < 0.7, torch.rand(LENGTH, LANES) < 0.8
     given = head, torch.tensor([2.1, 30.0]), later, there, counted
     return tuple(one.to(dtype) for one in given)  # type: ignore[return-value]
 
 
-def surprise_of(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sum, terms and what counts."""
-    found: tuple[Tensor, Tensor, Tensor] = StudentSurprise.apply(*given)  # type: ignore[no-untyped-call]
+def surprise_of(*given: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sum and count."""
+    found: tuple[Tensor, Tensor] = StudentSurprise.apply(*given)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -34,17 +36,20 @@ def test_surprise_is_the_negative_log_likelihood_of_students_t_where_it_counts(
 ) -> None:
     """Equal to torch's own distribution at each of the events after each, and zero elsewhere."""
     head, freedom, later, there, counted = arguments(dtype=dtype)
-    location, scale = location_and_scale(head, VALUES)
-    total, surprise, weight = surprise_of(head, freedom, later, there, counted)
-    assert surprise.shape == weight.shape == location.shape == (LANES, LENGTH, HORIZON, VALUES)
-    for t in range(LENGTH):
-        target, is_there = later[:, t : t + HORIZON], there[:, t : t + HORIZON]
-        assert torch.equal(weight[:, t], is_there * counted[:, t, None, None])
-        likelihood = StudentT(freedom, location[:, t], scale[:, t]).log_prob(target)  # type: ignore[no-untyped-call]
-        assert torch.allclose(surprise[:, t], -likelihood * weight[:, t], rtol=exact, atol=exact)
+    location, scale = location_and_scale(head)
+    total, count = surprise_of(head, freedom, later, there, counted)
+    surprise, weight = surprises(head, freedom, later, there, counted)
+    assert surprise.shape == weight.shape == location.shape == (HORIZON, VALUES, LENGTH, LANES)
+    for t, ahead in product(range(LENGTH), range(HORIZON)):
+        now = ahead, slice(None), t
+        target, is_there = later[:, t + ahead], there[:, t + ahead]
+        assert torch.equal(weight[now], is_there * counted[t])
+        likelihood = StudentT(freedom[:, None], location[now], scale[now]).log_prob(target)  # type: ignore[no-untyped-call]
+        assert torch.allclose(surprise[now], -likelihood * weight[now], rtol=exact, atol=exact)
     assert (surprise[weight == 0] == 0).all()
     assert 0 < int((weight == 0).sum()) < weight.numel()
     assert float(total) == pytest.approx(float(surprise.sum()), rel=1e-6)
+    assert float(count) == float(weight.sum())
 
 
 def test_gradient_of_surprise_is_that_of_finite_differences() -> None:
@@ -79,4 +84,4 @@ def test_gradient_of_a_far_value_stays_small(far: float) -> None:
     surprise_of(head, freedom, later + far, there, counted)[0].backward()  # type: ignore[no-untyped-call]
     assert head.grad is not None
     assert head.grad.isfinite().all()
-    assert head.grad[..., : HORIZON * VALUES].abs().max() < 1.0
+    assert head.grad[0].abs().max() < 1.0
