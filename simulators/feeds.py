@@ -117,10 +117,11 @@ def write_feed(
 ) -> list[Fault]:
     """Write ``seconds`` of a feed, the first ``clean_s`` without faults, and return the truth.
 
-    ``faults_per_hour`` is the rate of all faults of one key. ``on_progress`` is told the share that is done.
+    ``faults_per_hour`` is the rate of all faults of one key; raises ``ValueError`` for more than fit. ``on_progress``
+    is told the share that is done.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     sources = feed.sources(keys, seed, start_ms, feed.rates(faults_per_hour), clean_s)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{feed.name}.toml").write_text(feed.schema(sources), encoding="utf-8")
     stream = feed.events(sources, start_ms, seconds)
     live_from_ms = start_ms + round(clean_s * 1000)

@@ -293,16 +293,19 @@ def simulate(
     out, kind = settings.out, FEEDS[feed]
     keys = settings.keys or kind.keys
     seconds, clean_s = kind.lengths_s(settings.minutes, settings.clean_minutes)
-    faults = write_feed(
-        kind,
-        out,
-        keys=keys,
-        seconds=seconds,
-        clean_s=clean_s,
-        seed=settings.seed,
-        start_ms=SIMULATED_START_MS,
-        faults_per_hour=settings.faults_per_hour,
-    )
+    try:
+        faults = write_feed(
+            kind,
+            out,
+            keys=keys,
+            seconds=seconds,
+            clean_s=clean_s,
+            seed=settings.seed,
+            start_ms=SIMULATED_START_MS,
+            faults_per_hour=settings.faults_per_hour,
+        )
+    except ValueError as error:  # more than fit
+        raise SettingsError(f"--faults-per-hour {settings.faults_per_hour:g}: {error}") from error
     history, schema_file = out / f"{feed}.history.jsonl", out / f"{feed}.toml"
     then = f"streamlstm train --stream {schema_file} --history {history}"
     structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults), next=then)

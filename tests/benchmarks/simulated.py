@@ -61,7 +61,7 @@ CASES = (
     Case("vibration", 3, 180.0, 1200.0, "1 per key per hour"),
     Case("energy", 6, 8 * WEEK_S, 6 * WEEK_S, "1 per key per week", 1800.0),
     Case("traffic", 6, 8 * WEEK_S, 6 * WEEK_S, "1 per key per week", HOUR_S),
-    Case("cards", 40, 20 * WEEK_S, 12 * WEEK_S, "1 per key per year", 6 * HOUR_S),
+    Case("cards", 40, 20 * WEEK_S, 12 * WEEK_S, "1 per key per month", 6 * HOUR_S),
 )
 EVENTS_PER_S = 16.0  # of a simulated patient
 POLL = 5_000
