@@ -16,7 +16,7 @@ from simulators.judge import Episode, judge
 from streamlstm.adapters.files import read_records
 from streamlstm.core.event import EventDecoder
 from streamlstm.core.schema import StreamSchema
-from streamlstm.services.settings import SimulateSettings
+from streamlstm.services import settings
 
 START_MS = 1_767_225_600_000
 LENGTHS_S = {"ecg": 120.0, "vibration": 80.0, "energy": 20 * 86_400.0, "traffic": 10 * 86_400.0, "cards": 60 * 86_400.0}
@@ -83,13 +83,13 @@ def test_lengths_are_as_given_or_as_suits_the_feed() -> None:
 
 def test_help_tells_the_defaults_of_every_feed() -> None:
     """The options are without default; the words after them say what each feed takes."""
-    text = Path("streamlstm/services/settings.py").read_text().split("class SimulateSettings")[1].split("@Parameter")[0]
+    text = Path(settings.__file__).read_text().split("class SimulateSettings")[1].split("@Parameter")[0]
     said = re.search(r"Patients, motors, meters, sections or cards; (\d+), (\d+), (\d+), (\d+) or (\d+) unless", text)
     assert said
     assert [int(keys) for keys in said.groups()] == [feed.keys for feed in FEEDS.values()]
     assert "20 minutes, of energy and traffic 14 weeks, of cards 32" in text
     assert [feed.minutes for feed in FEEDS.values()] == [20, 20, 14 * 10_080, 14 * 10_080, 32 * 10_080]
-    assert {field.name: field.default for field in fields(SimulateSettings)}["minutes"] is None
+    assert {field.name: field.default for field in fields(settings.SimulateSettings)}["minutes"] is None
 
 
 def test_alert_after_a_fault_is_its_own_within_the_grace() -> None:
