@@ -1,8 +1,9 @@
-"""What every simulated feed shares: a source of samples per key, framed into events in time order.
+"""What every simulated feed shares: a source per key, and one stream of events in time order.
 
 A :class:`Source` produces the samples of one key, continuing where it stopped, and notes the
 faults it injected. :func:`events` interleaves any number of sources into one stream of events,
-each carrying a frame of samples per channel. Truth never enters an event.
+each carrying a frame of samples per channel. What is not sampled but happens, such as a payment, has an
+:class:`EventSource` and :func:`irregular_events` instead. Truth never enters an event.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Event = dict[str, object]
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,29 @@ class Source(Protocol):
         ...
 
 
+class EventSource(Protocol):
+    """The events of one key, without end, at times of their own.
+
+    ``channels`` maps a field's name to its unit, "" if it has none. ``faults`` grows as events are taken; a fault is
+    in it, with its true extent, by the time its first event has been returned.
+    """
+
+    key: str
+    channels: dict[str, str]
+    faults: list[Fault]
+
+    def until(self, end_ms: int) -> list[Event]:
+        """Return the events before ``end_ms`` that were not returned yet, in time order."""
+        ...
+
+
 def events(
     sources: Sequence[Source],
     *,
     frame_samples: int,
     start_ms: int,
     duration_s: float,
-) -> Iterator[dict[str, object]]:
+) -> Iterator[Event]:
     """Yield the events of all sources in time order, one frame of samples per event.
 
     An event is ``{"key": str, "time": int, "<channel>": [frame_samples numbers], ...}``; ``time`` is
@@ -70,8 +90,23 @@ def events(
         time_ms = start_ms + round((frame + 1) * frame_ms)
         for source in sources:
             samples = source.advance(frame_samples)
-            event: dict[str, object] = {"key": source.key, "time": time_ms}
+            event: Event = {"key": source.key, "time": time_ms}
             for column, name in enumerate(source.channels):
                 values = [None if np.isnan(v) else round(float(v), 5) for v in samples[:, column]]
                 event[name] = values[0] if frame_samples == 1 else values
             yield event
+
+
+def irregular_events(sources: Sequence[EventSource], *, start_ms: int, duration_s: float) -> Iterator[Event]:
+    """Yield the events of all sources in time order: ``{"key": str, "time": int, "<channel>": …}``."""
+    end_ms = start_ms + round(1000 * duration_s)
+    for day_ms in range(start_ms, end_ms, DAY_MS):
+        to_ms = min(day_ms + DAY_MS, end_ms)
+        yield from sorted((event for source in sources for event in source.until(to_ms)), key=time_of)
+
+
+def time_of(event: Event) -> int:
+    """Return the time of an event, UTC ms."""
+    time_ms = event["time"]
+    assert isinstance(time_ms, int)
+    return time_ms

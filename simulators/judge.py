@@ -31,7 +31,7 @@ class Verdict:
 
     @property
     def found(self) -> int:
-        """Faults with an alert open at some time from their start to ``GRACE_MS`` after their end."""
+        """Faults with an alert open at some time from their start to the grace after their end."""
         return len(self.delays_s)
 
     @property
@@ -47,27 +47,28 @@ def episodes_of(alerts: Sequence[AlertRecord], end_ms: int) -> list[Episode]:
     return [Episode(alert.key, alert.since_ms, ended.get(alert.id, end_ms)) for alert in opened]
 
 
-def judge(faults: Sequence[Fault], episodes: Sequence[Episode]) -> tuple[list[Verdict], int]:
+def judge(faults: Sequence[Fault], episodes: Sequence[Episode], grace_ms: int = GRACE_MS) -> tuple[list[Verdict], int]:
     """Return a verdict per kind of fault, and the number of false alarms.
 
-    A false alarm is an episode that touches no fault of its key. An alert that was already open when
-    a fault began counts as found with no delay: nobody would be called twice.
+    An alert that opens up to ``grace_ms`` after a fault's end is still its own. A false alarm is an episode that
+    touches no fault of its key. An alert that was already open when a fault began counts as found with no delay:
+    nobody would be called twice.
     """
     verdicts = []
     for kind in sorted({fault.kind for fault in faults}):
         chosen = [fault for fault in faults if fault.kind == kind]
-        delays = [delay for fault in chosen if (delay := _delay_s(fault, episodes)) is not None]
+        delays = [delay for fault in chosen if (delay := _delay_s(fault, episodes, grace_ms)) is not None]
         verdicts.append(Verdict(kind, len(chosen), tuple(delays)))
-    false = [episode for episode in episodes if not any(_touch(fault, episode) for fault in faults)]
+    false = [episode for episode in episodes if not any(_touch(fault, episode, grace_ms) for fault in faults)]
     return verdicts, len(false)
 
 
-def _touch(fault: Fault, episode: Episode) -> bool:
+def _touch(fault: Fault, episode: Episode, grace_ms: int) -> bool:
     return (
-        fault.key == episode.key and episode.since_ms <= fault.end_ms + GRACE_MS and episode.until_ms >= fault.start_ms
+        fault.key == episode.key and episode.since_ms <= fault.end_ms + grace_ms and episode.until_ms >= fault.start_ms
     )
 
 
-def _delay_s(fault: Fault, episodes: Iterable[Episode]) -> float | None:
-    opened = [episode.since_ms for episode in episodes if _touch(fault, episode)]
+def _delay_s(fault: Fault, episodes: Iterable[Episode], grace_ms: int) -> float | None:
+    opened = [episode.since_ms for episode in episodes if _touch(fault, episode, grace_ms)]
     return max(0, min(opened) - fault.start_ms) / 1000 if opened else None

@@ -14,7 +14,6 @@ without load, drive end, "Normal" and 0.007 in faults. Other sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from math import cos, inf, radians
 from typing import Any
@@ -23,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.feed import Fault
+from simulators.schedule import ByKind, check_faults, fault_schedule
 
 Floats = NDArray[np.float64]
-ByKind = Mapping[str, float]
 
 # Height of a full-grown fault's blows; measured, but the cage, which CWRU has not: as the ball, chosen.
 IMPACT_G: ByKind = {"outer_race": 5.0, "inner_race": 2.5, "ball": 0.5, "cage": 0.5}
@@ -91,26 +90,6 @@ class Bearing:
         return 2 * self.ball_spin_per_rev if kind == "ball" else float(getattr(self, f"{kind}_per_rev"))
 
 
-def fault_schedule(
-    rng: np.random.Generator, rates_per_hour: ByKind, durations_s: ByKind, faults_from_s: float
-) -> Iterator[tuple[str, float, float]]:
-    """Yield ``(kind, start_s, end_s)`` of every fault in time order, without end or overlap.
-
-    Faults fall due as a Poisson process per kind from ``faults_from_s`` on; one that falls due while another
-    lasts waits for its end and :data:`RECOVERY_S`, so that the rates hold. Durations vary by a quarter.
-    """
-    kinds = [kind for kind, rate in rates_per_hour.items() if rate > 0]
-    rates = np.array([rates_per_hour[kind] for kind in kinds])
-    due_s = free_s = faults_from_s
-    while kinds:
-        due_s += rng.exponential(3600.0 / rates.sum())
-        kind = kinds[int(rng.choice(len(kinds), p=rates / rates.sum()))]
-        start_s = max(due_s, free_s)
-        end_s = start_s + durations_s[kind] * rng.uniform(0.75, 1.25)
-        free_s = end_s + RECOVERY_S
-        yield kind, start_s, end_s
-
-
 @dataclass
 class _Episode:
     """A fault under way, from sample ``start`` to ``end`` (exclusive), and what it must remember."""
@@ -170,7 +149,7 @@ class VibrationSource:
         self.faults: list[Fault] = []
         streams = np.random.SeedSequence(self.seed).spawn(3)
         self._machine_rng, self._fault_rng, plan_rng = map(np.random.default_rng, streams)
-        self._plan = fault_schedule(plan_rng, self.fault_rates_per_hour, durations_s, self.faults_from_s)
+        self._plan = fault_schedule(plan_rng, self.fault_rates_per_hour, durations_s, self.faults_from_s, RECOVERY_S)
         self._upcoming = next(self._plan, ("none", inf, inf))
         self._episodes: list[_Episode] = []  # begun, not ended
         self._unnoted: list[tuple[int, Fault]] = []  # first sample generated but not yet returned
@@ -187,12 +166,7 @@ class VibrationSource:
         if max(self.resonance_hz, (self.gear_teeth + 1) * self.shaft_hz) >= self.sample_rate_hz / 2:
             half_hz = self.sample_rate_hz / 2
             raise ValueError(f"resonance and gear mesh must lie below {half_hz:g} Hz, half the sample rate")
-        rates = self.fault_rates_per_hour
-        if unknown := {*rates, *durations_s} - set(DEFAULT_DURATIONS_S):
-            raise ValueError(f"unknown faults {sorted(unknown)}; known are {sorted(DEFAULT_DURATIONS_S)}")
-        busy_s = sum(rate * (durations_s[kind] + RECOVERY_S) for kind, rate in rates.items())
-        if busy_s >= 3600.0:
-            raise ValueError(f"faults need {busy_s:g} s of every hour; lower their rates or durations")
+        check_faults(self.fault_rates_per_hour, durations_s, DEFAULT_DURATIONS_S, RECOVERY_S)
 
     def advance(self, samples: int) -> Floats:
         """Return the next ``samples`` samples in g, shape (samples, channels), and note their faults."""

@@ -274,7 +274,9 @@ def inspect(target: str, *, settings: InspectSettings = INSPECT_DEFAULTS) -> Non
 
 
 @app.command
-def simulate(feed: Literal["ecg", "vibration"], *, settings: SimulateSettings = SIMULATE_DEFAULTS) -> None:
+def simulate(
+    feed: Literal["ecg", "vibration", "energy", "traffic", "cards"], *, settings: SimulateSettings = SIMULATE_DEFAULTS
+) -> None:
     """Write a simulated feed: history, live events, stream schema, and the truth apart from them.
 
     Example: `streamlstm simulate ecg --keys 4 --minutes 20 --out feed/`
@@ -282,24 +284,31 @@ def simulate(feed: Literal["ecg", "vibration"], *, settings: SimulateSettings = 
     Parameters
     ----------
     feed
-        `ecg`: patients with arrhythmias, lead-off and artefacts; `vibration`: motors with bearing faults.
+        `ecg`: patients with arrhythmias, lead-off and artefacts; `vibration`: motors with bearing faults; `energy`:
+        households' meters, with stuck ones and theft; `traffic`: a motorway's detectors, with incidents and broken
+        loops; `cards`: payments, with fraud.
     """
     from simulators.feeds import FEEDS, write_feed
 
-    out = settings.out
-    faults = write_feed(
-        FEEDS[feed],
-        out,
-        keys=settings.keys,
-        seconds=60 * settings.minutes,
-        clean_s=60 * settings.clean_minutes,
-        seed=settings.seed,
-        start_ms=SIMULATED_START_MS,
-        faults_per_hour=settings.faults_per_hour,
-    )
+    out, kind = settings.out, FEEDS[feed]
+    keys = settings.keys or kind.keys
+    seconds, clean_s = kind.lengths_s(settings.minutes, settings.clean_minutes)
+    try:
+        faults = write_feed(
+            kind,
+            out,
+            keys=keys,
+            seconds=seconds,
+            clean_s=clean_s,
+            seed=settings.seed,
+            start_ms=SIMULATED_START_MS,
+            faults_per_hour=settings.faults_per_hour,
+        )
+    except ValueError as error:  # more than fit
+        raise SettingsError(f"--faults-per-hour {settings.faults_per_hour:g}: {error}") from error
     history, schema_file = out / f"{feed}.history.jsonl", out / f"{feed}.toml"
     then = f"streamlstm train --stream {schema_file} --history {history}"
-    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=settings.keys, faults=len(faults), next=then)
+    structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults), next=then)
 
 
 @app.command

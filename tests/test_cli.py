@@ -304,6 +304,29 @@ def test_value_out_of_range_is_refused(run: Run, command: str, option: str, valu
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize("feed", ["ecg", "vibration", "energy", "traffic", "cards"])
+def test_more_faults_than_fit_are_refused(run: Run, feed: str) -> None:
+    """Twenty faults an hour suit a heart, not a household: one sentence, and nothing written."""
+    ended = run("simulate", feed, "--faults-per-hour", 1000)
+    assert (ended.status, ended.out) == (1, "")
+    assert re.fullmatch(r"error: --faults-per-hour 1000: faults .* lower .*\n", ended.errors)
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("feed", ["energy", "traffic", "cards"])
+def test_simulated_feed_is_written_with_its_own_keys_and_share_of_history(run: Run, feed: str) -> None:
+    """What is not given suits the feed; the last line is the command that learns from it."""
+    ended = run("simulate", feed, "--minutes", 8 * 1440, "--out", "feed")
+    assert ended.status == 0
+    assert f"next='streamlstm train --stream feed/{feed}.toml --history feed/{feed}.history.jsonl'" in ended.errors
+    assert {path.name for path in Path("feed").iterdir()} == {
+        f"{feed}.{end}" for end in ("toml", "history.jsonl", "live.jsonl", "truth.csv")
+    }
+    history, live = (Path(f"feed/{feed}.{part}.jsonl").read_text().splitlines() for part in ("history", "live"))
+    assert 0.4 < len(history) / (len(history) + len(live)) < 0.8
+    assert len({msgspec.json.decode(line)["key"] for line in [*history, *live]}) == (40 if feed == "cards" else 6)
+
+
 REQUIRED = {
     "topics": "--log kafka://localhost",
     "schema infer": "f.csv",

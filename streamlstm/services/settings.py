@@ -351,12 +351,12 @@ class SimulateSettings:
 
     out: Path = Path("feed")
     "Directory for FEED.history.jsonl, FEED.live.jsonl, FEED.toml and FEED.truth.csv."
-    keys: Positive = 4
-    "Patients or motors."
-    minutes: Minutes = 20.0
-    "Length of the whole feed, in event time."
-    clean_minutes: Factor = 5.0
-    "Its first part, without faults: the history."
+    keys: Positive | None = None
+    "Patients, motors, meters, sections or cards; 4, 4, 6, 6 or 40 unless given."
+    minutes: Minutes | None = None
+    "Length of the whole feed, in event time; 20 minutes, of energy and traffic 14 weeks, of cards 32, unless given."
+    clean_minutes: Factor | None = None
+    "Its first part, without faults: the history; a quarter, of the slow feeds some six tenths, unless given."
     faults_per_hour: Factor | None = None
     "Faults of all kinds, per key; the feed's own mix unless given."
     seed: Seed = 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from simulators.feed import Fault, Source, events
+from simulators.schedule import fault_schedule
 from simulators.vibration import (
     DEFAULT_DURATIONS_S,
     DEFAULT_RATES_PER_HOUR,
@@ -21,7 +22,6 @@ from simulators.vibration import (
     Bearing,
     Floats,
     VibrationSource,
-    fault_schedule,
     rig,
 )
 
@@ -337,7 +337,7 @@ def test_schedule_over_many_hours_keeps_the_rates_and_never_overlaps() -> None:
     """Each kind is as frequent as configured, within 4 standard deviations, though 4/9 of time is faulty."""
     hours, rates = 1_000, {"ball": 4.0, "cage": 1.0, "imbalance": 20.0, "saturation": 0.0}
     durations_s = {"ball": 60.0, "cage": 60.0, "imbalance": 60.0}
-    plan = fault_schedule(np.random.default_rng(1), rates, durations_s, 600.0)
+    plan = fault_schedule(np.random.default_rng(1), rates, durations_s, 600.0, RECOVERY_S)
     faults = list(takewhile(lambda fault: fault[1] < hours * 3600.0, plan))
     counts = Counter(kind for kind, _, _ in faults)
     for kind, rate in rates.items():
