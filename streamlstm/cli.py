@@ -293,6 +293,10 @@ def simulate(
     out, kind = settings.out, FEEDS[feed]
     keys = settings.keys or kind.keys
     seconds, clean_s = kind.lengths_s(settings.minutes, settings.clean_minutes)
+    if not clean_s < seconds:
+        raise SettingsError(
+            f"--clean-minutes {clean_s / 60:g} leave nothing to score of --minutes {seconds / 60:g}: give a longer feed"
+        )
     try:
         faults = write_feed(
             kind,
@@ -305,7 +309,7 @@ def simulate(
             faults_per_hour=settings.faults_per_hour,
         )
     except ValueError as error:  # more than fit
-        raise SettingsError(f"--faults-per-hour {settings.faults_per_hour:g}: {error}") from error
+        raise SettingsError(f"{feed} with --faults-per-hour {settings.faults_per_hour}: {error}") from error
     history, schema_file = out / f"{feed}.history.jsonl", out / f"{feed}.toml"
     then = f"streamlstm train --stream {schema_file} --history {history}"
     structlog.get_logger().info("simulated", feed=feed, out=str(out), keys=keys, faults=len(faults), next=then)

@@ -309,8 +309,15 @@ def test_more_faults_than_fit_are_refused(run: Run, feed: str) -> None:
     """Twenty faults an hour suit a heart, not a household: one sentence, and nothing written."""
     ended = run("simulate", feed, "--faults-per-hour", 1000)
     assert (ended.status, ended.out) == (1, "")
-    assert re.fullmatch(r"error: --faults-per-hour 1000: faults .* lower .*\n", ended.errors)
+    assert re.fullmatch(rf"error: {feed} with --faults-per-hour 1000\.0: faults .* lower .*\n", ended.errors)
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_simulated_feed_with_nothing_left_to_score_is_refused(run: Run) -> None:
+    """A history as long as the feed."""
+    ended = run("simulate", "energy", "--minutes", 10, "--clean-minutes", 10)
+    assert ended.status == 1
+    assert re.fullmatch(r"error: --clean-minutes (\S+) leave nothing to score of --minutes \1: .*\n", ended.errors)
 
 
 @pytest.mark.parametrize("feed", ["energy", "traffic", "cards"])

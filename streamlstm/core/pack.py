@@ -10,15 +10,18 @@ import msgspec
 from streamlstm.core.commit import Output
 from streamlstm.core.log import Record
 
-PACK_BYTES = 65_536  # where a record is full: far below what logs take, far above what a record costs by itself
+# Where a record is full. More in one would hardly be cheaper, and who reads some records should know how much that is.
+PACK_SCORES, PACK_BYTES = 32, 65_536
+PACK_MS = 30_000  # of event time from the first to the last: so records are found by the time of their last score
 
 _parts_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass
 class _Pack:
-    """Scores of one record, their bytes, and where the last of them stood."""
+    """Scores of one record, the time of the first, their bytes, and where the last of them stood."""
 
+    since_ms: int
     scores: list[Output] = field(default_factory=list)
     size: int = 0
     last: int = 0
@@ -28,6 +31,13 @@ class _Pack:
         self.size += len(score.value)
         self.last = place
 
+    def takes(self, score: Output, time_ms: int) -> bool:
+        return (
+            len(self.scores) < PACK_SCORES
+            and self.size + len(score.value) <= PACK_BYTES
+            and time_ms - self.since_ms <= PACK_MS
+        )
+
     def record(self) -> Output:
         first = self.scores[0]
         if len(self.scores) == 1:
@@ -35,19 +45,20 @@ class _Pack:
         return first._replace(value=b"[%b]" % b",".join(score.value for score in self.scores))
 
 
-def packed(scores: Iterable[Output]) -> list[Output]:
+def packed(scores: Iterable[Output], times_ms: Iterable[int]) -> list[Output]:
     """Return the same scores in fewer records: those of a key that follow each other in one, while it is not full.
 
+    ``times_ms``: of their events, which never fall from one to the next of a key.
     A record stands where its last score stood, so the last scores of records are in the order of the events. A score
     with headers has a record of its own: they are said of it alone.
     """
     packs: list[_Pack] = []
     growing: dict[tuple[int, bytes | None], _Pack] = {}
-    for place, score in enumerate(scores):
+    for place, (score, time_ms) in enumerate(zip(scores, times_ms, strict=True)):
         key = score.partition, score.key
         pack = growing.get(key)
-        if pack is None or score.headers or pack.size + len(score.value) > PACK_BYTES:
-            pack = growing[key] = _Pack()
+        if pack is None or score.headers or not pack.takes(score, time_ms):
+            pack = growing[key] = _Pack(time_ms)
             packs.append(pack)
         pack.add(place, score)
         if score.headers:
@@ -58,12 +69,18 @@ def packed(scores: Iterable[Output]) -> list[Output]:
 def unpacked(records: Iterable[Record]) -> list[Record]:
     """Return a record for each score in records of a scores topic, in order; place and headers are those of the whole.
 
-    Raises ``msgspec.DecodeError`` for a value that begins like an array and is none.
+    What is no array, or none that can be read, stays as it is: such a topic may hold anything.
     """
     single: list[Record] = []
     for record in records:
-        if record.value.startswith(b"["):
-            single += [record._replace(value=bytes(part)) for part in _parts_of(record.value)]
-        else:
-            single.append(record)
+        single += [record._replace(value=part) for part in _parts(record.value)]
     return single
+
+
+def _parts(value: bytes) -> list[bytes]:
+    if not value.startswith(b"["):
+        return [value]
+    try:
+        return [bytes(part) for part in _parts_of(value)]
+    except msgspec.DecodeError:
+        return [value]

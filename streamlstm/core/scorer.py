@@ -184,7 +184,7 @@ class Scorer:
         )
         scores = list(map(Output._make, columns))
         return Commit(
-            scores=packed(scores) if self._told == "packed" else scores,
+            scores=packed(scores, (s.time_ms for s in outcome.scores)) if self._told == "packed" else scores,
             alerts=[
                 Output(a.partition, a.key.encode(), encode(a), traces.get((a.partition, a.offset), ()))
                 for a in outcome.alerts

@@ -1,7 +1,8 @@
-"""Python's collector of cyclic garbage, in a process that takes thousands of records at a time."""
+"""Memory of a process that takes thousands of records at a time: Python's collector, and what the allocator keeps."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,3 +26,14 @@ def collected_seldom() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def give_back() -> None:
+    """Give free memory back to the system, where the C library can (glibc; some milliseconds).
+
+    By itself it gives back only what lies behind all that is in use. States read back and backlogs worked off after
+    outages left holes: in 22 minutes of a soak a scorer grew from 186 to 306 MiB, 70 of them at once.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

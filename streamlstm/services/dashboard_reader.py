@@ -44,7 +44,7 @@ class Lag:
 
     def take_scores(self, records: Sequence[Record]) -> None:
         """Note the first and the last score of each partition."""
-        self._take(records, lambda record: msgspec.json.decode(record.value, type=_Offset).offset)
+        self._take(records, _offset_of_score)
 
     def take_letters(self, records: Sequence[Record]) -> None:
         """Note the first and the last dead letter of each partition."""
@@ -64,6 +64,8 @@ class Lag:
         last, first = ({record.partition: record for record in some} for some in (records, reversed(records)))
         for record in (*last.values(), *first.values()):
             partition, offset = record.partition, offset_of(record)
+            if offset < 0:
+                continue  # the topic may hold anything
             self.done[partition] = max(self.done.get(partition, 0), offset + 1)
             self._first[partition] = min(self._first.get(partition, offset), offset)
 
@@ -91,6 +93,13 @@ class Standstill:
 
 class _Offset(msgspec.Struct):
     offset: int
+
+
+def _offset_of_score(record: Record) -> int:
+    try:
+        return msgspec.json.decode(record.value, type=_Offset).offset
+    except msgspec.MsgspecError:
+        return -1
 
 
 class Reader:

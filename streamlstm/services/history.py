@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from streamlstm.core.feedback import Key
 from streamlstm.core.log import EventLog, Record
-from streamlstm.core.pack import unpacked
+from streamlstm.core.pack import PACK_MS, unpacked
 from streamlstm.core.topic import scores_topic
 from streamlstm.dashboard.series import Stretch, points_of
 from streamlstm.errors import LogError
 
 PAGE = 5_000
-MOST_SCANNED = 100_000  # records of all keys, a second or two
+MOST_SCANNED = 100_000  # scores of all keys, a second or two
 MOST_POINTS = 20_000
-SLACK_MS = 60_000  # how far one key's time may run ahead of another's in a partition
+SLACK_MS = 60_000 + PACK_MS  # how far one key's time may run ahead of another's in a partition
 
 
 class History(NamedTuple):
@@ -41,27 +41,30 @@ def history_of(log: EventLog, topic: str, key: Key, since_ms: int, until_ms: int
     if not 0 <= partition < info.partitions:
         raise LogError(f"topic '{info.name}' has no partition {partition}")
     offset, end = first_offset(log, topic, partition, since_ms), info.end_offsets[partition]
-    last = min(end, offset + MOST_SCANNED)
     scores: list[Record] = []
-    read_ms = since_ms
-    while offset < last and read_ms <= until_ms + SLACK_MS and len(scores) < MOST_POINTS:
-        page = log.read(info.name, partition, offset, min(PAGE, last - offset))
-        if not page:
+    read_ms, scanned, whole = since_ms, 0, True
+    for record in _records(log, info.name, partition, offset, end):
+        single = unpacked([record])
+        if record.key == name:
+            scores += [score for score in single if since_ms <= _time_of(score.value).time_ms <= until_ms]
+        read_ms, scanned = max(read_ms, _time_of(single[-1].value).time_ms), scanned + len(single)
+        if read_ms > until_ms + SLACK_MS or scanned >= MOST_SCANNED or len(scores) >= MOST_POINTS:
+            whole = record.offset + 1 >= end or read_ms > until_ms
             break
-        single = unpacked(page)
-        times = [_time_of(score.value).time_ms for score in single]
-        own = (
-            score.key == name and since_ms <= time_ms <= until_ms for score, time_ms in zip(single, times, strict=True)
-        )
-        scores += [score for score, is_own in zip(single, own, strict=True) if is_own]
-        # Where records hold several scores, those of a page may begin before those of the page before end.
-        read_ms, offset = max(read_ms, min(times) if len(single) > len(page) else max(times)), page[-1].offset + 1
-    whole = offset >= end or read_ms > until_ms
     points = points_of(scores)
     return History(
         Stretch(points, _events(log, topic, partition, points["offset"].tolist()), scores),
         until_ms if whole else read_ms,
     )
+
+
+def _records(log: EventLog, topic: str, partition: int, offset: int, end: int) -> Iterator[Record]:
+    while offset < end:
+        page = log.read(topic, partition, offset, PAGE)
+        if not page:
+            return
+        yield from page
+        offset = page[-1].offset + 1
 
 
 def first_offset(log: EventLog, topic: str, partition: int, since_ms: int) -> int:

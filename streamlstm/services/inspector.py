@@ -126,9 +126,8 @@ def _show_topic(log: EventLog, topic: str, settings: InspectSettings, console: C
     for partition, (start, end) in enumerate(zip(info.start_offsets, info.end_offsets, strict=True)):
         searched = max(start, end - records - SEARCHED_MARKS)
         found = log.read(topic, partition, searched, end - searched)[-records:]
-        if readable is _score_in_words:
-            with suppress(msgspec.DecodeError):  # a topic of that name may hold anything
-                found = unpacked(found)[-records:]
+        if topic.endswith(scores_topic("")):
+            found = unpacked(found)[-records:]
         for record in found:
             console.print(_line(record, readable), soft_wrap=True)
 
@@ -174,9 +173,9 @@ def _add_state(table: Table, data: bytes, key: tuple[int, bytes], bundle: Bundle
 def _scores_of(log: EventLog, topic: str, partition: int, key: str) -> Iterator[Record]:
     info = log.topic(scores_topic(topic))
     offset = max(info.start_offsets[partition], info.end_offsets[partition] - SEARCHED_SCORES)
-    for record in unpacked(log.read(scores_topic(topic), partition, offset, SEARCHED_SCORES)):
+    for record in log.read(scores_topic(topic), partition, offset, SEARCHED_SCORES):
         if record.key == key.encode():
-            yield record
+            yield from unpacked([record])
 
 
 def _facts(title: str) -> Table:

@@ -26,7 +26,7 @@ from streamlstm.core.state import Arena
 from streamlstm.core.topic import alerts_topic, dead_letters_topic, scores_topic
 from streamlstm.core.why import why
 from streamlstm.errors import BundleError, LogUnavailable
-from streamlstm.services.collector import collected_seldom
+from streamlstm.services.collector import collected_seldom, give_back
 from streamlstm.services.instance import instance_name
 from streamlstm.services.log_url import open_log
 from streamlstm.services.metrics import scorer_observer
@@ -175,6 +175,7 @@ def _loop(
             rate = (totals.events - reported) / elapsed_s
             totals.tell("progress", events_per_s=round(rate), keys_in_memory=len(scorer.scorer.arena))
             reported, reported_s = totals.events, time.monotonic()
+            give_back()
 
 
 def _stored(

@@ -28,6 +28,16 @@ def stored(outputs: list[Output]) -> list[Record]:
     return [Record("events.scores", o.partition, at, 0, o.key, o.value, o.headers) for at, o in enumerate(outputs)]
 
 
+def times(scores: list[Output]) -> list[int]:
+    """Return a time for each, a second after the one before."""
+    return [1000 * n for n in range(len(scores))]
+
+
+def packed_numbers(scores: list[Output]) -> list[list[int]]:
+    """Return the numbers of each record."""
+    return [numbers(record) for record in packed(scores, times(scores))]
+
+
 def numbers(record: Output | Record) -> list[int]:
     """Return the numbers of a record's scores."""
     one = record if isinstance(record, Record) else stored([record])[0]
@@ -38,7 +48,7 @@ def numbers(record: Output | Record) -> list[int]:
 def test_unpacked_scores_are_the_bytes_that_were_packed(chosen: list[tuple[str, int, bool, int]]) -> None:
     """Whatever keys, partitions, headers and sizes: nothing lost, doubled or out of its key's order."""
     scores = [score(n, key, p, headers, 2_000 * more) for n, (key, p, headers, more) in enumerate(chosen)]
-    records = packed(scores)
+    records = packed(scores, times(scores))
     single = [Output(r.partition, r.key, r.value, r.headers) for r in unpacked(stored(records))]
     assert sorted(single) == sorted(scores)
     for of_key in {(o.partition, o.key) for o in scores}:
@@ -51,21 +61,26 @@ def test_unpacked_scores_are_the_bytes_that_were_packed(chosen: list[tuple[str, 
 
 def test_scores_of_a_key_share_a_record() -> None:
     """Three keys, three records, each where its last score stood."""
-    records = packed([score(n, key) for n, key in enumerate("abacbaa")])
+    scores = [score(n, key) for n, key in enumerate("abacbaa")]
+    records = packed(scores, times(scores))
     assert [(record.key, numbers(record)) for record in records] == [
         (b"c", [3]), (b"b", [1, 4]), (b"a", [0, 2, 5, 6]),
     ]  # fmt: skip
 
 
-def test_full_record_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No record grows beyond what logs take."""
-    monkeypatch.setattr(pack, "PACK_BYTES", 3 * len(score(0).value))
-    assert [numbers(record) for record in packed([score(n) for n in range(7)])] == [[0, 1, 2], [3, 4, 5], [6]]
+@pytest.mark.parametrize(
+    ("limit", "most"), [("PACK_BYTES", 3 * len(score(0).value)), ("PACK_SCORES", 3), ("PACK_MS", 2_000)]
+)
+def test_full_record_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch, limit: str, most: int) -> None:
+    """By bytes, by scores, and by the time that they span."""
+    monkeypatch.setattr(pack, limit, most)
+    assert packed_numbers([score(n) for n in range(7)]) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_score_with_headers_is_alone() -> None:
     """A trace context is said of one event."""
-    records = packed([score(n, headers=n == 2) for n in range(5)])
+    scores = [score(n, headers=n == 2) for n in range(5)]
+    records = packed(scores, times(scores))
     assert [(numbers(record), bool(record.headers)) for record in records] == [
         ([0, 1], False), ([2], True), ([3, 4], False),
     ]  # fmt: skip
@@ -74,18 +89,20 @@ def test_score_with_headers_is_alone() -> None:
 def test_one_score_is_written_as_ever() -> None:
     """A stream that is not behind has the same records, packed or not."""
     scores = [score(n, key) for n, key in enumerate("abc")]
-    assert packed(scores) == scores
+    assert packed(scores, times(scores)) == scores
 
 
 def test_scores_of_two_partitions_do_not_meet() -> None:
     """The same key may be in both."""
-    records = packed([score(0, "a", 0), score(1, "a", 1), score(2, "a", 0)])
+    scores = [score(0, "a", 0), score(1, "a", 1), score(2, "a", 0)]
+    records = packed(scores, times(scores))
     assert [(p, [n for r in group for n in numbers(r)]) for p, group in groupby(records, lambda r: r.partition)] == [
         (1, [1]), (0, [0, 2]),
     ]  # fmt: skip
 
 
-def test_record_that_only_begins_like_several_scores_is_refused() -> None:
-    """As any record that is no score."""
-    with pytest.raises(msgspec.DecodeError):
-        unpacked([Record("events.scores", 0, 0, 0, b"a", b"[1, 2")])
+@pytest.mark.parametrize("value", [b"[1, 2", b"oops", b""])
+def test_record_that_is_no_scores_stays_as_it_is(value: bytes) -> None:
+    """Its readers know what to do with it."""
+    record = Record("events.scores", 0, 0, 0, b"a", value)
+    assert unpacked([record]) == [record]

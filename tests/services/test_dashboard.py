@@ -16,7 +16,7 @@ import pytest
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.adapters.web.app import Said
 from streamlstm.adapters.web.hub import Frame
-from streamlstm.core import feedback
+from streamlstm.core import feedback, pack
 from streamlstm.core.log import Headers, NewRecord, Record
 from streamlstm.dashboard.board import Board
 from streamlstm.errors import LogError, LogUnavailable, SettingsError
@@ -27,7 +27,7 @@ from streamlstm.services.dashboard_source import BoardSource
 from streamlstm.services.history import first_offset, history_of
 from streamlstm.services.scorer import run
 from streamlstm.services.settings import DashboardSettings, ScoreSettings
-from tests.builders import START_MS, STEP_MS, bundle, make_feed
+from tests.builders import START_MS, STEP_MS, bundle, changed, make_feed
 
 PATIENCE_S = 30.0
 
@@ -187,19 +187,53 @@ def test_past_that_memory_lacks_is_read_from_the_log(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("poll_records", [70, 5_000])
-def test_past_is_found_among_packed_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poll_records: int) -> None:
-    """Records that hold many scores each are found by the last of them, and read until all of one begin later."""
+@pytest.mark.parametrize("span_ms", [1_000, 12_000])
+def test_past_is_found_among_packed_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poll_records: int, span_ms: int
+) -> None:
+    """Records that hold many scores each are found by the last of them; other keys have records of one."""
     monkeypatch.setattr(history, "PAGE", 3)
-    monkeypatch.setattr(history, "SLACK_MS", 2_000)
-    path = make_scored(tmp_path / "log.db", 400, scores="packed", poll_records=poll_records)
+    monkeypatch.setattr(pack, "PACK_MS", span_ms)
+    monkeypatch.setattr(history, "SLACK_MS", 1_000 + span_ms)
+    path = make_scored(tmp_path / "log.db", 400, ("a", "b"), scores="packed", poll_records=poll_records)
     source = make_source(path, Board("events", bundle()))
     for key, first in product(("a", "b"), range(60, 360, 20)):
-        series = source.series(
-            key, 0, (START_MS + first * STEP_MS, START_MS + (first + 30) * STEP_MS), STEP_MS, ("flow",)
-        )
+        span = START_MS + first * STEP_MS, START_MS + (first + 30) * STEP_MS
+        series = source.series(key, 0, span, STEP_MS, ("flow",))
         assert series["score"]["bin"] == [START_MS // STEP_MS + step for step in range(first, first + 31)]
+        assert series["whole_until_ms"] == span[1]
         assert None not in series["features"][0]["low"]
     source.desk.close()
+
+
+def test_past_of_a_key_whose_records_come_late_among_others_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key in ten events, in records of several; all others in records of one, a transaction of thousands."""
+    monkeypatch.setattr(history, "PAGE", 50)
+    path = tmp_path / "log.db"
+    with closing(SqliteLog(path)) as log:
+        log.create_topic("events", 1)
+        feed = [
+            changed(make_feed(1, ("a",), start=step)[0], sensor="a" if step % 10 == 0 else f"k{step}")
+            for step in range(3_000)
+        ]
+        log.append("events", [NewRecord(None, record.value) for record in feed])
+        settings = ScoreSettings(until_end=True, scores="packed", poll_records=10_000)
+        run(log, bundle(), settings, threading.Event())
+        found = history_of(log, "events", (0, "a"), START_MS + 1_000 * STEP_MS, START_MS + 1_500 * STEP_MS)
+    assert found.stretch.points["offset"].tolist() == list(range(1_000, 1_501, 10))
+    assert found.whole_until_ms == START_MS + 1_500 * STEP_MS
+
+
+def test_record_that_is_no_score_does_not_stop_the_page(tmp_path: Path) -> None:
+    """It is counted as one that cannot be read, also if it begins like several scores."""
+    path, board = make_scored(tmp_path / "log.db"), Board("events", bundle())
+    with closing(SqliteLog(path)) as log:
+        log.append("events.scores", [NewRecord(b"a", b"[oops")])
+    with reading(partial(SqliteLog, path), board) as (reader, shown):
+        shown.head(keys=2, behind=0)
+        assert reader.error is None
 
 
 def test_page_shows_packed_scores_as_any_others(tmp_path: Path) -> None:
