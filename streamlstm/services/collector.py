@@ -32,7 +32,8 @@ def give_back() -> None:
     """Give free memory back to the system, where the C library can (glibc; some milliseconds).
 
     By itself it gives back only what lies behind all that is in use. States read back and backlogs worked off after
-    outages left holes: in 22 minutes of a soak a scorer grew from 186 to 306 MiB, 70 of them at once.
+    outages left holes: in 22 minutes of a soak a scorer grew from 186 to 306 MiB, 70 of them at once; some of it comes
+    back so (README).
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
