@@ -76,9 +76,16 @@ class Episode:
 class DailySource(ABC):
     """The samples of one key; satisfies :class:`simulators.feed.Source`.
 
-    ``fault_hours``: the hours of the day between which a kind may begin, if not at any. Outside faults and what
+    A kind of source says how long a sample and, on average, each kind of fault lasts, and the least time between two
+    faults; ``fault_hours``: the hours of the day between which a kind may begin, if not at any. Outside faults and what
     follows from them, samples depend on the seed alone. Raises ``ValueError`` for an unknown fault, or more than fit.
     """
+
+    step_s: float
+    channels: dict[str, str]
+    durations_s: ByKind
+    fault_hours: Mapping[str, tuple[float, float]]
+    recovery_s: float
 
     def __init__(
         self,
@@ -86,29 +93,24 @@ class DailySource(ABC):
         start_ms: int,
         *,
         rng: np.random.Generator,
-        step_s: float,
-        channels: Mapping[str, str],
-        known_s: ByKind,
-        fault_rates_per_hour: ByKind,
-        fault_hours: Mapping[str, tuple[float, float]],
+        fault_rates_per_hour: ByKind | None,
         faults_from_s: float,
-        recovery_s: float,
     ) -> None:
-        """Plan the faults, of the kinds and durations in ``known_s``; the samples are made on demand."""
-        check_faults(fault_rates_per_hour, known_s, known_s, recovery_s)
-        self.key, self.start_ms, self.step_s = key, start_ms, step_s
-        self.sample_rate_hz = 1.0 / step_s
-        self.channels = dict(channels)
+        """Plan the faults; the samples are made on demand."""
+        rates = fault_rates_per_hour or {}
+        check_faults(rates, self.durations_s, self.durations_s, self.recovery_s)
+        self.key, self.start_ms = key, start_ms
+        self.sample_rate_hz = 1.0 / self.step_s
         self.faults: list[Fault] = []
         midnight_s = -(start_ms / 1000.0 % DAY_S)
         plan_rng, self._size_rng, hour_rng = rng.spawn(3)
         self._plan = fault_schedule(
             plan_rng,
-            fault_rates_per_hour,
-            known_s,
+            rates,
+            self.durations_s,
             faults_from_s,
-            recovery_s,
-            lambda kind, time_s: in_hours(hour_rng, time_s, midnight_s, fault_hours.get(kind, ALL_DAY)),
+            self.recovery_s,
+            lambda kind, time_s: in_hours(hour_rng, time_s, midnight_s, self.fault_hours.get(kind, ALL_DAY)),
         )
         self._upcoming = next(self._plan, ("none", inf, inf))
         self._episodes: list[Episode] = []  # begun, not ended

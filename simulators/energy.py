@@ -108,6 +108,9 @@ class Meter(DailySource):
     :data:`DURATIONS_S` to rates.
     """
 
+    step_s, channels = STEP_S, CHANNELS
+    durations_s, fault_hours, recovery_s = DURATIONS_S, {}, RECOVERY_S
+
     def __init__(
         self,
         key: str,
@@ -124,13 +127,8 @@ class Meter(DailySource):
             key,
             start_ms,
             rng=fault_rng,
-            step_s=STEP_S,
-            channels=CHANNELS,
-            known_s=DURATIONS_S,
-            fault_rates_per_hour=fault_rates_per_hour or {},
-            fault_hours={},
+            fault_rates_per_hour=fault_rates_per_hour,
             faults_from_s=faults_from_s,
-            recovery_s=RECOVERY_S,
         )
         self.household = draw_household(household_rng)
         self._weather = Weather(weather_seed)

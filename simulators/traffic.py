@@ -119,6 +119,9 @@ class Detector(DailySource):
     outlasts both.
     """
 
+    step_s, channels = STEP_S, CHANNELS
+    durations_s, fault_hours, recovery_s = DURATIONS_S, FAULT_HOURS, RECOVERY_S
+
     def __init__(
         self,
         key: str,
@@ -135,13 +138,8 @@ class Detector(DailySource):
             key,
             start_ms,
             rng=fault_rng,
-            step_s=STEP_S,
-            channels=CHANNELS,
-            known_s=DURATIONS_S,
-            fault_rates_per_hour=fault_rates_per_hour or {},
-            fault_hours=FAULT_HOURS,
+            fault_rates_per_hour=fault_rates_per_hour,
             faults_from_s=faults_from_s,
-            recovery_s=RECOVERY_S,
         )
         self.section = draw_section(section_rng)
         self._town = Wander(np.random.default_rng(town_seed), TOWN_MEMORY_S / STEP_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -89,11 +90,8 @@ def _events(log: EventLog, topic: str, partition: int, offsets: Sequence[int]) -
     if not offsets:
         return []
     wanted, found = set(offsets), dict[int, Record]()
-    offset, scanned = max(offsets[0], log.topic(topic).start_offsets[partition]), 0
-    while offset <= offsets[-1] and scanned < MOST_SCANNED:
-        page = log.read(topic, partition, offset, PAGE)
-        if not page:
-            break
-        found |= {record.offset: record for record in page if record.offset in wanted}
-        offset, scanned = page[-1].offset + 1, scanned + len(page)
+    first = max(offsets[0], log.topic(topic).start_offsets[partition])
+    for record in islice(_records(log, topic, partition, first, offsets[-1] + 1), MOST_SCANNED):
+        if record.offset in wanted:
+            found[record.offset] = record
     return [found.get(offset) for offset in offsets]
