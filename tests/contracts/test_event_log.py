@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from streamlstm.adapters.kafka import python_client
 from streamlstm.adapters.kafka.client import Clients
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.log import KafkaLog
+from streamlstm.adapters.kafka.session import KafkaSession
 from streamlstm.adapters.sqlite_log import SqliteLog
 from streamlstm.core.commit import Commit, Output, StateRow
 from streamlstm.core.log import EventLog, NewRecord, Record, ScorerSession
@@ -74,17 +75,36 @@ class SqliteEngine:
             log.close()
 
 
+class Client(KafkaLog):
+    """Closes the sessions that a test leaves open: librdkafka's may hang when they are found by the collector."""
+
+    def __init__(self, config: KafkaConfig, clients: Clients) -> None:
+        super().__init__(config, clients=clients)
+        self._sessions = ExitStack()
+
+    def open_session(self, topic: str, group: str) -> KafkaSession:
+        """Open one, and keep it in mind."""
+        session = super().open_session(topic, group)
+        self._sessions.callback(session.close)
+        return session
+
+    def close(self) -> None:
+        """Close all."""
+        self._sessions.close()
+        super().close()
+
+
 class KafkaEngine:
     """A real broker, emptied afterwards; each connection is another process to it."""
 
     def __init__(self, broker: Cluster, clients: Clients) -> None:
         self._broker, self._clients = broker, clients
-        self._opened: list[KafkaLog] = []
+        self._opened: list[Client] = []
 
     def open(self) -> EventLog:
         """Connect as an instance of its own."""
         config = KafkaConfig((self._broker.bootstrap,), instance=str(len(self._opened)), session_timeout_ms=6_000)
-        self._opened.append(KafkaLog(config, clients=self._clients))
+        self._opened.append(Client(config, self._clients))
         return self._opened[-1]
 
     def outlive_retention(self, log: EventLog, topic: str) -> None:
@@ -656,6 +676,23 @@ def test_two_sessions_of_one_group_never_share_a_partition(engine: Engine) -> No
     session.close()
     claim(second, 2)
     second.close()
+
+
+def test_session_of_confluent_goes_on_while_another_is_slow_to_join(request: pytest.FixtureRequest) -> None:
+    """It keeps what it has, and commits: the group waits for the other; so would a member that asks for positions."""
+    with closing(confluent(request)) as engine:
+        log = log_with_topics(engine)
+        fill(log, [2, 2])
+        session = open_session(log)
+        before, _ = session.claims(), engine.open().open_session(TOPIC, "g")
+        while len(kept := session.claims()) == 2:
+            session.poll(0, 0.5)
+        for _ in range(3):
+            session.poll(0, 0.5)
+        assert session.claims() == kept
+        (partition,) = kept
+        assert before[partition] == kept[partition]
+        session.commit(make_commit({partition: (0, 1)}, partition=partition))
 
 
 def test_open_session_of_another_group_or_topic_is_independent(engine: Engine) -> None:

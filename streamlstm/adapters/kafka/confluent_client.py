@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from streamlstm.adapters.kafka.client import Clients, Committed, Written
 from streamlstm.adapters.kafka.cluster import Cluster
 from streamlstm.adapters.kafka.config import KafkaConfig
-from streamlstm.adapters.kafka.confluent_member import ANSWER_S, WAIT_S, ConfluentMember, batch, new_consumer, to_record
+from streamlstm.adapters.kafka.confluent_member import WAIT_S, ConfluentMember, batch, new_consumer, to_record
 from streamlstm.adapters.kafka.confluent_options import OF_PRODUCERS, Voice, options_of, understood
 from streamlstm.adapters.kafka.faults import Access
 from streamlstm.adapters.kafka.python_options import MAX_REQUEST_BYTES, TRANSACTION_TIMEOUT_MS
@@ -26,6 +26,7 @@ from streamlstm.core.log import Headers, NewRecord, Record
 READ_RECORDS = 5_000
 RETRY_BACKOFF_MS = 5  # at the default, 100, a transaction of 10 records takes 119 ms; at 1 to 5, 5 to 10 ms
 DELIVERY_TIMEOUT_MS = 120_000
+ANSWER_S = 30.0
 CLOSE_S = 5.0  # for a producer to come to its end; then it is left to itself
 
 

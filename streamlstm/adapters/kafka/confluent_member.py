@@ -11,6 +11,8 @@ Found with librdkafka 2.16 on a real broker, and why things are as they are here
   assigned, that is fetched, when its records are wanted, and at its position.
 - ``position()`` knows records only. How far the marks of transactions go is told by end-of-partition events.
 - ``close`` hangs where an assignment waits to be taken (librdkafka issue 4884). So give everything back first.
+- The broker answers a connection's requests one after another, and one that joins when the whole group has joined. So
+  positions are asked for over a connection that never joins; over the member's, a slow other one held them up.
 """
 
 from __future__ import annotations
@@ -27,7 +29,13 @@ from streamlstm.adapters.kafka.client import Changes, Committed
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.confluent_options import OF_CONSUMERS, Voice, options_of, understood
 from streamlstm.adapters.kafka.faults import Access
-from streamlstm.adapters.kafka.python_member import MAX_POLL_INTERVAL_MS, SESSION_TIMEOUT_MS, displaced_by, leave_group
+from streamlstm.adapters.kafka.python_member import (
+    MAX_POLL_INTERVAL_MS,
+    SESSION_TIMEOUT_MS,
+    STABLE_MS,
+    displaced_by,
+    leave_group,
+)
 from streamlstm.adapters.kafka.python_options import FETCH_BYTES
 from streamlstm.core.log import Record
 from streamlstm.errors import LogError
@@ -35,7 +43,6 @@ from streamlstm.errors import LogError
 WAIT_S = 0.1  # at a time: a wait hears no signal, and does not end when partitions come
 FETCH_WAIT_MS = 100  # a seek at the end of a topic waits for the fetch under way
 QUEUE_BACKOFF_MS = 20  # at the default, 1000, a fast reader waits for most of a second whenever the queue was full
-ANSWER_S = 30.0
 PROBE_S = 5.0
 GENERATION = struct.Struct("=7si")  # a membership begins with a mark and the generation
 MARK = b"CGMDv2:"
@@ -92,6 +99,7 @@ class ConfluentMember:
         self._member_id = ""  # the last that was valid
         self._fenced: KafkaError | None = None
         session_timeout_ms = config.session_timeout_ms or SESSION_TIMEOUT_MS
+        self._outsider = new_consumer(config, {"group.id": group})
         self._consumer = new_consumer(
             config,
             {
@@ -125,6 +133,7 @@ class ConfluentMember:
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return the next records; see the protocol. Returns early when partitions come or go."""
         until_s = time.monotonic() + timeout_s
+        self._outsider.poll(0)  # what it has to say would stay in memory
         with self._understood(f"read topic {self._topic!r}"):
             self._fetch(self._resumed if max_records else set())
             while True:
@@ -186,7 +195,7 @@ class ConfluentMember:
         """Return the group's committed positions."""
         places = [TopicPartition(self._topic, partition) for partition in partitions]
         with self._understood(f"read the positions of group {self._group!r}"):
-            found = self._consumer.committed(places, timeout=ANSWER_S)
+            found = self._outsider.committed(places, timeout=STABLE_MS / 1000)
             for place in found:
                 if place.error is not None:
                     raise KafkaException(place.error)
@@ -216,6 +225,7 @@ class ConfluentMember:
         with suppress(KafkaException):
             self._give_back()
         self._consumer.close()
+        self._outsider.close()
         if leave and self._member_id:
             leave_group(self._config, self._access, self._member_id)
 
