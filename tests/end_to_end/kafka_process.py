@@ -22,7 +22,6 @@ from streamlstm.adapters.bundle_files import read_bundle
 from streamlstm.adapters.kafka.client import Clients
 from streamlstm.adapters.kafka.config import KafkaConfig
 from streamlstm.adapters.kafka.log import KafkaLog
-from streamlstm.adapters.kafka.python_client import CLIENTS, PythonReader
 from streamlstm.adapters.webhook import Courier
 from streamlstm.core.log import Record
 from streamlstm.errors import StreamlstmError
@@ -81,6 +80,7 @@ class Job:
     config: Mapping[str, Any] = field(default_factory=dict)
     fault: Fault | None = None
     restore_wait_s: float = 0.0
+    confluent: bool = False
 
 
 def score(job: Job) -> None:
@@ -105,7 +105,7 @@ def alert(job: Job) -> None:
 
 @contextmanager
 def _log(job: Job, stuck_after_s: float) -> Iterator[KafkaLog]:
-    clients = slowed_down(job.restore_wait_s) if job.restore_wait_s else CLIENTS
+    clients = clients_of(job)
     config = KafkaConfig(job.servers, instance=job.instance, **job.config)
     log = KafkaLog(config, on_step=_Steps(job.fault), stuck_after_s=stuck_after_s, clients=clients)
     try:
@@ -132,18 +132,22 @@ class _Steps:
             os.kill(os.getpid(), self._fault.what)
 
 
-def slowed_down(wait_s: float) -> Clients:
-    """Return clients whose reader waits after each record."""
+def clients_of(job: Job) -> Clients:
+    """Return the client library's part; its reader waits after each record if the job says so."""
+    if job.confluent:
+        from streamlstm.adapters.kafka.confluent_client import CLIENTS
+    else:
+        from streamlstm.adapters.kafka.python_client import CLIENTS
 
-    class SlowReader(PythonReader):
+    class SlowReader(CLIENTS.reader):  # type: ignore[misc, name-defined]
         def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[Sequence[Record]]:
             for batch in super().read(starts, ends):
                 for record in batch:
                     yield [record]
-                    time.sleep(wait_s)
+                    time.sleep(job.restore_wait_s)
                 yield []
 
-    return CLIENTS._replace(reader=SlowReader)
+    return CLIENTS._replace(reader=SlowReader) if job.restore_wait_s else CLIENTS
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from tests.end_to_end.kafka_process import Fault, Gate, Job, score
 from tests.kafka_broker import Cluster
 
 LONG = bool(os.environ.get("TEST_LONG"))  # also what takes minutes
+CONFLUENT = bool(os.environ.get("TEST_CONFLUENT"))  # with this client, as far as a test does not say which
 PARTITIONS = 4
 GROUP = "streamlstm"
 TIMEOUT_S = 90.0  # for anything that a process does; far more than it takes
@@ -410,6 +411,7 @@ class Fleet:
         restore_wait_s: float = 0.0,
         config: Mapping[str, Any] | None = None,
         target: Callable[[Job], None] = score,
+        confluent: bool = CONFLUENT,
         **settings: Any,
     ) -> Running:
         """Start a process under an instance name; ``settings`` are the scorer's."""
@@ -424,6 +426,7 @@ class Fleet:
             {"session_timeout_ms": SESSION_TIMEOUT_MS, **(config or {})},
             fault,
             restore_wait_s,
+            confluent,
         )
         process = _PROCESSES.Process(target=target, args=(job,), daemon=True)
         process.start()

@@ -1,7 +1,7 @@
 """Killed at any moment and started again, the scorer leaves on Kafka what an undisturbed one would, bit for bit.
 
 Two hundred kills at random moments: ``TEST_CRASH_ROUNDS=20 pytest tests/end_to_end/test_kafka_crash.py -k random``.
-With ``TEST_LONG=1``, these and the other tests on Kafka take more cases.
+With ``TEST_LONG=1``, these and the other tests on Kafka take more cases; with ``TEST_CONFLUENT=1``, confluent-kafka.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ Found with librdkafka 2.16 on a real broker, and why things are as they are here
 - A member that did not poll for ``max.poll.interval.ms`` loses its member id at once and keeps its generation, so that
   the broker refuses a commit with it (kafka-python's then has generation -1, which the broker accepts). Only one that
   never joined has -1. A membership without an id is never returned, so that neither matters.
-- A static member that was replaced is told so once, as an error among the records; then it hears nothing for ever.
+- A static member that was replaced is told so once, as an error among the records; then it hears nothing for ever. So
+  is one without an answer for as long as the session time-out: it forgets its name, sends a heartbeat without one, and
+  takes the broker's refusal for being replaced. So what the group says counts, and a member nobody replaced joins anew.
 - ``consume(n, timeout)`` waits until there are n records. So take what is there, and wait only for the first.
 - A partition that was paused delivers up to a second after it was resumed. So none is paused: what the group gives is
   assigned, that is fetched, when its records are wanted, and at its position.
@@ -19,10 +21,11 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamlstm.adapters.kafka.client import Changes, Committed
@@ -46,6 +49,8 @@ QUEUE_BACKOFF_MS = 20  # at the default, 1000, a fast reader waits for most of a
 PROBE_S = 5.0
 GENERATION = struct.Struct("=7si")  # a membership begins with a mark and the generation
 MARK = b"CGMDv2:"
+
+logger = structlog.get_logger()
 
 
 def new_consumer(config: KafkaConfig, ours: Mapping[str, object]) -> Consumer:
@@ -91,19 +96,23 @@ class ConfluentMember:
     def __init__(self, config: KafkaConfig, group: str, topic: str) -> None:
         self._config, self._group, self._topic = config, group, topic
         self._access = Access(topic, group=group)
-        self._given: set[int] = set()
-        self._taken: set[int] = set()
+        self._owned: set[int] = set()
+        self._given: set[int] = set()  # since they were last asked for …
+        self._taken: set[int] = set()  # … the changes
         self._resumed: set[int] = set()  # polls return their records …
         self._fetched: set[int] = set()  # … once they are fetched
         self._positions: dict[int, int] = {}
         self._member_id = ""  # the last that was valid
-        self._fenced: KafkaError | None = None
-        session_timeout_ms = config.session_timeout_ms or SESSION_TIMEOUT_MS
+        self._fatal: KafkaError | None = None
         self._outsider = new_consumer(config, {"group.id": group})
-        self._consumer = new_consumer(
+        self._consumer = self._join()
+
+    def _join(self) -> Consumer:
+        config, session_timeout_ms = self._config, self._config.session_timeout_ms or SESSION_TIMEOUT_MS
+        consumer = new_consumer(
             config,
             {
-                "group.id": group,
+                "group.id": self._group,
                 "group.instance.id": config.instance,  # a restart within the session time-out moves nothing
                 "partition.assignment.strategy": "cooperative-sticky",  # others keep theirs on a rebalance
                 "session.timeout.ms": session_timeout_ms,
@@ -112,28 +121,33 @@ class ConfluentMember:
                 "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are seen within this time
             },
         )
-        self._consumer.subscribe([topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        return consumer
 
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Note what came. Nothing is fetched of it until :meth:`resume`."""
         consumer.incremental_assign([])
         for place in assigned:
+            self._owned.add(place.partition)
             self._given.add(place.partition)
             self._taken.discard(place.partition)
 
     def _revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         """Note what is gone, and fetch no more of it."""
         consumer.incremental_unassign([place for place in revoked if place.partition in self._fetched])
-        for place in revoked:
-            self._taken.add(place.partition)
-            self._given.discard(place.partition)
-            self._resumed.discard(place.partition)
-            self._fetched.discard(place.partition)
+        self._forget({place.partition for place in revoked})
+
+    def _forget(self, gone: Set[int]) -> None:
+        self._taken |= gone
+        for partitions in (self._owned, self._given, self._resumed, self._fetched):
+            partitions -= gone
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return the next records; see the protocol. Returns early when partitions come or go."""
         until_s = time.monotonic() + timeout_s
         self._outsider.poll(0)  # what it has to say would stay in memory
+        if self._fatal is not None:
+            self._join_anew(self._fatal)
         with self._understood(f"read topic {self._topic!r}"):
             self._fetch(self._resumed if max_records else set())
             while True:
@@ -150,10 +164,17 @@ class ConfluentMember:
             self._consumer.incremental_assign([TopicPartition(self._topic, p, self._positions[p]) for p in started])
         self._fetched = set(wanted)
 
+    def _join_anew(self, fatal: KafkaError) -> None:
+        """Join as another member where this one has come to its end; raises if another process has its place."""
+        with self._understood(f"be in group {self._group!r}"):
+            if not self._member_id or self.displaced_by():
+                raise KafkaException(fatal)
+        logger.warning("out of its group, joins anew", group=self._group, says=fatal.str())
+        self._drop()
+        self._consumer, self._fatal = self._join(), None
+
     def _taken_from(self, messages: Sequence[Message]) -> list[Record]:
         """Return the records among what came, and heed the rest."""
-        if self._fenced is not None:
-            raise KafkaException(self._fenced)
         records = []
         for message in messages:
             error = message.error()
@@ -162,8 +183,9 @@ class ConfluentMember:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._positions[message.partition()] = message.offset()  # type: ignore[index, assignment]
             elif error.code() == KafkaError._FATAL:  # of a consumer, there is one kind
-                self._fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID, error.str())
-                raise KafkaException(self._fenced)
+                self._fatal = KafkaError(KafkaError.FENCED_INSTANCE_ID, error.str())
+                self._forget(set(self._owned))
+                return []
             elif error.code() != KafkaError._MAX_POLL_EXCEEDED:  # that it lost all, it is told apart
                 raise KafkaException(error)
         self._positions |= {record.partition: record.offset + 1 for record in records}
@@ -182,7 +204,7 @@ class ConfluentMember:
         if mark != MARK:
             raise LogError("this confluent-kafka writes group memberships in another form; install another version")
         _, member_id, _ = metadata[GENERATION.size :].split(b"\0", 2)
-        if generation <= 0 or not member_id or self._fenced is not None:
+        if generation <= 0 or not member_id or self._fatal is not None:
             return None
         self._member_id = member_id.decode()
         return metadata
@@ -222,12 +244,15 @@ class ConfluentMember:
 
     def close(self, *, leave: bool) -> None:
         """Close, and leave the group if asked to."""
-        with suppress(KafkaException):
-            self._give_back()
-        self._consumer.close()
+        self._drop()
         self._outsider.close()
         if leave and self._member_id:
             leave_group(self._config, self._access, self._member_id)
+
+    def _drop(self) -> None:
+        with suppress(KafkaException):
+            self._give_back()
+        self._consumer.close()
 
     def _give_back(self) -> None:
         """Let go of all partitions, and of those that are on their way here."""

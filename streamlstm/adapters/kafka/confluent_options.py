@@ -73,6 +73,9 @@ LOCAL_ERRORS: Mapping[int, type[Exception]] = {
     KafkaError._LOG_TRUNCATION: errors.OffsetOutOfRangeError,
     KafkaError._AUTHENTICATION: errors.SaslAuthenticationFailedError,
     KafkaError._ALL_BROKERS_DOWN: errors.KafkaConnectionError,
+    KafkaError._DESTROY_BROKER: errors.KafkaConnectionError,  # what it knew of a broker, as that went away
+    KafkaError._NODE_UPDATE: errors.KafkaConnectionError,  # … or has another address
+    KafkaError._UNKNOWN_BROKER: errors.KafkaConnectionError,
     KafkaError._RESOLVE: errors.KafkaConnectionError,
     KafkaError._SSL: errors.KafkaConnectionError,
     KafkaError._TRANSPORT: errors.KafkaConnectionError,

@@ -108,10 +108,7 @@ def _connecting(config: KafkaConfig, error: BaseException, what: str, start_s: f
 def _meaning(config: KafkaConfig, error: BaseException, what: str, access: Access) -> LogError:
     text = f"{what}: {type(error).__name__.removesuffix('Error')}: {error}"
     if isinstance(error, FENCED):
-        return Fenced(
-            f"{text}. Another process runs as this --instance, or did so while this one was stopped; with "
-            "confluent-kafka, it may also have been an outage longer than the session time-out: then start it again"
-        )
+        return Fenced(f"{text}. Another process runs as this --instance, or did so while this one was stopped")
     if isinstance(error, errors.OffsetOutOfRangeError):
         return OffsetExpired(
             f"{what}: a position of topic {access.topic!r} was removed by retention while it was being read ({error}): "
