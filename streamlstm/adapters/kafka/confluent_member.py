@@ -253,6 +253,7 @@ class ConfluentMember:
         with suppress(KafkaException):
             self._give_back()
         self._consumer.close()
+        self._forget(set(self._owned))
 
     def _give_back(self) -> None:
         """Let go of all partitions, and of those that are on their way here."""
